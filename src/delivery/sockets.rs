@@ -1,0 +1,155 @@
+//! The sockets there are: whose they are, which rooms they are in, and who hears what.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::{
+    contract::Id,
+    session::{Session, SocketId},
+    storage::Conversation,
+};
+
+#[derive(Default)]
+pub struct Sockets {
+    sockets: HashMap<SocketId, Member>,
+    of_user: HashMap<Id, Vec<SocketId>>,
+    rooms: HashMap<Id, HashSet<SocketId>>,
+}
+
+/// A connected socket.
+pub struct Member {
+    session: Arc<Session>,
+    user: Option<Id>,
+    /// Only `authenticate` puts a user online; other events bind the socket alone.
+    is_authenticated: bool,
+    rooms: HashSet<Id>,
+}
+
+impl Sockets {
+    pub fn connect(&mut self, session: Arc<Session>) {
+        let member = Member { user: None, is_authenticated: false, rooms: HashSet::new(), session };
+        self.sockets.insert(member.session.id, member);
+    }
+
+    /// Returns the user whom the socket had put online.
+    pub fn disconnect(&mut self, socket: SocketId) -> Option<Id> {
+        let was_online = self.unbind(socket);
+        self.sockets.remove(&socket);
+        was_online
+    }
+
+    /// Whose socket it is.
+    pub fn user(&self, socket: SocketId) -> Option<&Id> {
+        self.sockets.get(&socket)?.user.as_ref()
+    }
+
+    pub fn bind(&mut self, socket: SocketId, user: &Id) {
+        if let Some(member) = self.sockets.get_mut(&socket) {
+            member.user = Some(user.clone());
+            self.of_user.entry(user.clone()).or_default().push(socket);
+        }
+    }
+
+    /// Takes the socket from its user and out of all rooms. Returns the user if the socket had
+    /// put them online.
+    pub fn unbind(&mut self, socket: SocketId) -> Option<Id> {
+        let member = self.sockets.get_mut(&socket)?;
+        let rooms = std::mem::take(&mut member.rooms);
+        let was_authenticated = std::mem::take(&mut member.is_authenticated);
+        let user = member.user.take();
+        for room in &rooms {
+            remove_from(&mut self.rooms, room, |sockets| sockets.remove(&socket), HashSet::is_empty);
+        }
+        let user = user?;
+        remove_from(&mut self.of_user, &user, |sockets| sockets.retain(|id| *id != socket), Vec::is_empty);
+        was_authenticated.then_some(user)
+    }
+
+    /// Returns whether it was not authenticated before.
+    pub fn authenticate(&mut self, socket: SocketId) -> bool {
+        let member = self.sockets.get_mut(&socket);
+        member.is_some_and(|member| !std::mem::replace(&mut member.is_authenticated, true))
+    }
+
+    pub fn enter(&mut self, socket: SocketId, room: &Id) {
+        if let Some(member) = self.sockets.get_mut(&socket) {
+            member.rooms.insert(room.clone());
+            self.rooms.entry(room.clone()).or_default().insert(socket);
+        }
+    }
+
+    pub fn leave(&mut self, socket: SocketId, room: &Id) {
+        if let Some(member) = self.sockets.get_mut(&socket)
+            && member.rooms.remove(room)
+        {
+            remove_from(&mut self.rooms, room, |sockets| sockets.remove(&socket), HashSet::is_empty);
+        }
+    }
+
+    pub fn is_in(&self, socket: SocketId, room: &Id) -> bool {
+        self.rooms.get(room).is_some_and(|sockets| sockets.contains(&socket))
+    }
+
+    /// Puts out of a room whoever does not belong to its conversation. They may have joined while
+    /// it was unknown.
+    pub fn put_out_strangers(&mut self, room: &Id, conversation: &Conversation) {
+        if conversation.is_open {
+            return;
+        }
+        let belongs = |socket: &SocketId| {
+            self.user(*socket).is_some_and(|user| conversation.participants.contains(user))
+        };
+        let in_room = self.rooms.get(room).into_iter().flatten().copied();
+        let strangers: Vec<_> = in_room.filter(|socket| !belongs(socket)).collect();
+        for socket in strangers {
+            self.leave(socket, room);
+        }
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sockets.values().map(|member| &member.session)
+    }
+
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// The sockets in a conversation's room and those of its participants, each once, with the
+    /// user whose each is.
+    pub fn hearing<'a>(
+        &'a self,
+        room: &'a Id,
+        conversation: &'a Conversation,
+    ) -> impl Iterator<Item = (&'a Arc<Session>, Option<&'a Id>)> {
+        let in_room = self.rooms.get(room);
+        let participants = &conversation.participants;
+        // A lobby has many more participants than there are users connected.
+        let by_participant = participants.len() <= self.of_user.len();
+        let few = participants.iter().filter(move |_| by_participant).filter_map(|user| self.of_user.get(user));
+        let many = self.of_user.iter().filter(move |(user, _)| !by_participant && participants.contains(*user));
+        let elsewhere = few
+            .chain(many.map(|(_, sockets)| sockets))
+            .flatten()
+            .filter(move |socket| !in_room.is_some_and(|room| room.contains(*socket)));
+        in_room.into_iter().flatten().chain(elsewhere).filter_map(|socket| {
+            let member = self.sockets.get(socket)?;
+            Some((&member.session, member.user.as_ref()))
+        })
+    }
+}
+
+fn remove_from<T, R>(
+    map: &mut HashMap<Id, T>,
+    key: &Id,
+    remove: impl FnOnce(&mut T) -> R,
+    is_empty: impl FnOnce(&T) -> bool,
+) {
+    if let Some(entry) = map.get_mut(key) {
+        remove(entry);
+        if is_empty(entry) {
+            map.remove(key);
+        }
+    }
+}

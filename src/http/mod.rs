@@ -1,0 +1,146 @@
+//! HTTP: `/health`, `/`, the client bundle, and who may reach `/socket.io`.
+
+mod origins;
+
+use std::sync::{Arc, atomic::Ordering};
+
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::{
+    contract::Time,
+    gateway::{Gateway, Service},
+    net::Via,
+    storage::Storage,
+    vitals::Vitals,
+};
+
+pub use origins::Origins;
+
+/// The official client, unchanged.
+const BUNDLE: &str = include_str!("bundle/socket.io.js");
+const BUNDLE_MAP: &str = include_str!("bundle/socket.io.js.map");
+/// The version of the bundle, which is its ETag.
+const BUNDLE_VERSION: &str = "\"4.8.4\"";
+
+#[derive(Clone)]
+struct App {
+    storage: Arc<Storage>,
+    vitals: Arc<Vitals>,
+    gateway: Arc<Gateway>,
+    origins: Origins,
+}
+
+/// All that the server answers over HTTP.
+pub fn router(
+    storage: Arc<Storage>,
+    vitals: Arc<Vitals>,
+    gateway: Arc<Gateway>,
+    sockets: Service,
+    origins: Origins,
+) -> Router {
+    let app = App { storage, vitals, gateway, origins: origins.clone() };
+    let cors = CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |_, request| origins.allow(&request.headers)))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .allow_credentials(true);
+    let sockets = Router::new()
+        .route_service("/socket.io", sockets.clone())
+        .route_service("/socket.io/", sockets)
+        .layer(middleware::from_fn_with_state(app.clone(), admit));
+    Router::new()
+        .route("/", get(index))
+        .route("/health", get(health))
+        .route("/socket.io/socket.io.js", get(async |headers: HeaderMap| bundle(&headers, BUNDLE)))
+        .route("/socket.io/socket.io.js.map", get(async |headers: HeaderMap| bundle(&headers, BUNDLE_MAP)))
+        .merge(sockets)
+        .layer(cors)
+        .with_state(app)
+}
+
+/// Refuses pages of foreign origins, on every request: WebSockets know no CORS, and polling
+/// requests take effect before CORS hides their answers.
+async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
+    if !app.origins.allow(request.headers()) {
+        return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
+    }
+    let query = request.uri().query().unwrap_or_default();
+    let parameter = |name| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+    if parameter("transport").is_some_and(|(_, transport)| transport == "websocket")
+        && let Some(sid) = parameter("sid").and_then(|(_, sid)| sid.parse().ok())
+        && let Some(ConnectInfo(via)) = request.extensions().get::<ConnectInfo<Via>>()
+    {
+        app.gateway.upgrades(sid, via);
+    }
+    next.run(request).await
+}
+
+async fn index(State(app): State<App>) -> impl IntoResponse {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Index {
+        status: &'static str,
+        connected_users: usize,
+        timestamp: Time,
+    }
+
+    let connected_users = app.vitals.online_users.load(Ordering::Relaxed);
+    Json(Index { status: "online", connected_users, timestamp: Time::now() })
+}
+
+async fn health(State(app): State<App>) -> impl IntoResponse {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Health {
+        status: &'static str,
+        /// Seconds.
+        uptime: f64,
+        version: &'static str,
+        storage: StorageHealth,
+        connections: usize,
+        online_users: usize,
+    }
+
+    #[derive(Serialize)]
+    struct StorageHealth {
+        backend: &'static str,
+        connected: bool,
+        /// Messages that are confirmed and not yet in the database. SQLite has none.
+        pending: u64,
+    }
+
+    let vitals = &app.vitals;
+    let connected = vitals.storage_works.load(Ordering::Relaxed);
+    let health = Health {
+        status: if connected { "healthy" } else { "degraded" },
+        uptime: vitals.started.elapsed().as_secs_f64(),
+        version: env!("CARGO_PKG_VERSION"),
+        storage: StorageHealth { backend: app.storage.backend(), connected, pending: 0 },
+        connections: vitals.connections.load(Ordering::Relaxed),
+        online_users: vitals.online_users.load(Ordering::Relaxed),
+    };
+    ([(header::CACHE_CONTROL, "no-store")], Json(health))
+}
+
+/// Serves the client as the reference server does: cached, and asked about again every time.
+fn bundle(request: &HeaderMap, content: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=0"),
+        (header::ETAG, BUNDLE_VERSION),
+    ];
+    let known = request.get(header::IF_NONE_MATCH).and_then(|etag| etag.to_str().ok());
+    if known.is_some_and(|etag| etag.trim_start_matches("W/") == BUNDLE_VERSION) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, content).into_response()
+}

@@ -1,0 +1,145 @@
+//! TCP connections that can be ended from outside, and that count what they have sent.
+//!
+//! A reader that does not keep up must lose its *transport*: after a Socket.IO disconnect packet
+//! clients stay away, after a broken connection they come back. Socketioxide gives no access to
+//! it, so the server listens with connections of its own.
+
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener as AxumListener},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+
+/// A TCP connection, as those see it who do not read or write it.
+#[derive(Debug)]
+pub struct Connection {
+    tcp: TcpStream,
+    written: AtomicU64,
+}
+
+impl Connection {
+    /// How many bytes the operating system has taken for sending so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection at once; what was not sent is thrown away.
+    pub fn end(&self) {
+        let socket = socket2::SockRef::from(&self.tcp);
+        // A connection that has ended already is as ended as it should be.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// The half of a [`Connection`] that reads and writes.
+#[derive(Debug)]
+pub struct Stream(Arc<Connection>);
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.tcp.poll_read_ready(cx))?;
+            match self.0.tcp.try_read(buffer.initialize_unfilled()) {
+                Ok(read) => {
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn poll_with(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.tcp.poll_write_ready(cx))?;
+            match write(&self.0.tcp) {
+                Ok(written) => {
+                    self.0.written.fetch_add(written as u64, Ordering::Relaxed);
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_with(cx, |tcp| tcp.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(cx, |tcp| tcp.try_write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket2::SockRef::from(&self.0.tcp).shutdown(Shutdown::Write))
+    }
+}
+
+/// Accepts TCP connections as [`Stream`]s.
+pub struct Listener(pub TcpListener);
+
+impl AxumListener for Listener {
+    type Io = Stream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Stream, SocketAddr) {
+        let (tcp, peer) = AxumListener::accept(&mut self.0).await;
+        // Chat messages are small and each is wanted at once. A peer that is gone already will
+        // show when it is read.
+        let _ = tcp.set_nodelay(true);
+        (Stream(Arc::new(Connection { tcp, written: AtomicU64::new(0) })), peer)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// The connection on which a request came, in the request's extensions. It does not keep the
+/// connection open.
+#[derive(Clone, Debug)]
+pub struct Via(pub Weak<Connection>);
+
+impl Connected<IncomingStream<'_, Listener>> for Via {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        Self(Arc::downgrade(&stream.io().0))
+    }
+}

@@ -1,0 +1,170 @@
+//! Who is online, on how many sockets, and who is typing where.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use indexmap::IndexMap;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use crate::{
+    contract::{Id, TYPING_LASTS, User, encode},
+    session::SocketId,
+    storage::{Conversation, Profile},
+};
+
+/// The users who are online, in the order in which they came.
+#[derive(Default)]
+pub struct Presence(IndexMap<Id, Online>);
+
+struct Online {
+    user: User,
+    /// `user` as JSON: the list of all goes to everybody who comes.
+    json: Box<RawValue>,
+    sockets: usize,
+}
+
+impl Presence {
+    /// One more socket of this user's. Returns whether it is the first one.
+    pub fn come(&mut self, profile: Profile) -> bool {
+        let is_first = !self.0.contains_key(&profile.id);
+        let online = self.0.entry(profile.id.clone()).or_insert_with(|| Online {
+            user: User { id: profile.id.clone(), name: None, email: None, avatar: None, online: true },
+            json: RawValue::NULL.to_owned(),
+            sockets: 0,
+        });
+        online.sockets += 1;
+        online.describe(profile);
+        is_first
+    }
+
+    /// An authenticated socket says more of its user.
+    pub fn describe(&mut self, profile: Profile) {
+        if let Some(online) = self.0.get_mut(&profile.id) {
+            online.describe(profile);
+        }
+    }
+
+    /// One socket less. Returns whether it was the last one.
+    pub fn go(&mut self, user: &Id) -> bool {
+        let Some(online) = self.0.get_mut(user) else { return false };
+        online.sockets -= 1;
+        let is_last = online.sockets == 0;
+        if is_last {
+            self.0.shift_remove(user);
+        }
+        is_last
+    }
+
+    pub fn is_online(&self, user: &Id) -> bool {
+        self.0.contains_key(user)
+    }
+
+    /// Whether one of a conversation's participants but `user` is online.
+    pub fn is_any_online_but(&self, user: &Id, conversation: &Conversation) -> bool {
+        let participants = &conversation.participants;
+        if participants.len() <= self.0.len() {
+            participants.iter().any(|other| other != user && self.is_online(other))
+        } else {
+            self.0.keys().any(|other| other != user && participants.contains(other))
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn user(&self, id: &Id) -> Option<&User> {
+        self.0.get(id).map(|online| &online.user)
+    }
+
+    /// The JSON of a user who is online.
+    pub fn user_json(&self, id: &Id) -> Option<&RawValue> {
+        self.0.get(id).map(|online| &*online.json)
+    }
+
+    /// The JSON array of all users who are online.
+    pub fn all_json(&self) -> Box<RawValue> {
+        let users: Vec<&RawValue> = self.0.values().map(|online| &*online.json).collect();
+        encode(&users)
+    }
+}
+
+impl Online {
+    fn describe(&mut self, profile: Profile) {
+        let user = &mut self.user;
+        user.name = profile.name.or(user.name.take());
+        user.email = profile.email.or(user.email.take());
+        user.avatar = profile.avatar.or(user.avatar.take());
+        self.json = encode(user);
+    }
+}
+
+/// Who is typing in which conversation, until when.
+#[derive(Default)]
+pub struct Typing {
+    typing: HashMap<(Id, Id), Typist>,
+    /// When to look at an entry, in order, because typing always lasts as long. An entry that
+    /// was renewed stands here again, and its earlier times mean nothing.
+    deadlines: VecDeque<(Instant, (Id, Id))>,
+}
+
+/// A user who is typing.
+pub struct Typist {
+    pub conversation: Id,
+    pub user: Id,
+    pub name: Arc<str>,
+    /// Who has been told.
+    pub audience: Conversation,
+    /// The socket on which they type; it ends with it.
+    socket: SocketId,
+    until: Instant,
+}
+
+impl Typing {
+    /// Starts or renews.
+    pub fn start(
+        &mut self,
+        conversation: Id,
+        user: Id,
+        name: Arc<str>,
+        audience: Conversation,
+        socket: SocketId,
+    ) {
+        let until = Instant::now() + TYPING_LASTS;
+        let key = (conversation.clone(), user.clone());
+        self.deadlines.push_back((until, key.clone()));
+        self.typing.insert(key, Typist { conversation, user, name, audience, socket, until });
+    }
+
+    /// Returns who was typing, if they were.
+    pub fn stop(&mut self, conversation: &Id, user: &Id) -> Option<Typist> {
+        if self.typing.is_empty() {
+            return None;
+        }
+        self.typing.remove(&(conversation.clone(), user.clone()))
+    }
+
+    /// All that is typed on a socket ends.
+    pub fn stop_on(&mut self, socket: SocketId) -> Vec<Typist> {
+        self.typing.extract_if(|_, typist| typist.socket == socket).map(|(_, typist)| typist).collect()
+    }
+
+    /// When typing may have ended next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.front().map(|(deadline, _)| *deadline)
+    }
+
+    /// Ends what was not renewed in time.
+    pub fn expire(&mut self, now: Instant) -> Vec<Typist> {
+        let mut expired = Vec::new();
+        while let Some((_, key)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {
+            if self.typing.get(&key).is_some_and(|typist| typist.until <= now) {
+                expired.extend(self.typing.remove(&key));
+            }
+        }
+        expired
+    }
+}

@@ -1,0 +1,195 @@
+//! Where messages live: one enum over the engines, one method per question.
+//!
+//! A write is decided elsewhere (`commit`) and arrives here as plain [`Write`]s, a batch at a
+//! time, each batch one transaction. Row and document types never leave their engine's file.
+
+mod schema;
+mod sqlite;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use anyhow::Result;
+
+use crate::{
+    config::StorageConfig,
+    contract::{Id, Message, MessageId, PageLimit, Participant, Time},
+};
+
+pub use sqlite::Sqlite;
+
+/// The engine that was configured.
+pub enum Storage {
+    Sqlite(Sqlite),
+}
+
+/// Who may take part in a conversation.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// Anybody may join an open room and becomes a participant by it.
+    pub is_open: bool,
+    pub participants: Arc<HashSet<Id>>,
+}
+
+/// The key under which a sender's retry finds the message that was stored before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SentKey {
+    pub conversation: Id,
+    pub sender: Id,
+    pub client_message_id: Id,
+}
+
+/// What has to be known before a batch of events can be decided.
+#[derive(Debug, Default)]
+pub struct Lookup {
+    pub conversations: HashSet<Id>,
+    pub sent: HashSet<SentKey>,
+    /// Cursors and messages to be marked as read, by their conversation.
+    pub messages: HashSet<(Id, MessageId)>,
+}
+
+/// The part of a [`Lookup`] that exists.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub conversations: HashMap<Id, Conversation>,
+    pub sent: HashMap<SentKey, Message>,
+    pub messages: HashSet<(Id, MessageId)>,
+}
+
+/// A user as `authenticate` described them; what is `None` was not said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    pub id: Id,
+    pub name: Option<Arc<str>>,
+    pub email: Option<Arc<str>>,
+    pub avatar: Option<Arc<str>>,
+}
+
+/// One change. The writes of a batch take effect in their order.
+#[derive(Debug)]
+pub enum Write {
+    /// Remembers what is new about a user; what was not said stays as it was.
+    Profile(Profile),
+    /// Creates a conversation; its first message follows.
+    Conversation { id: Id, is_open: bool, participants: Vec<Id> },
+    /// Adds users who do not take part yet.
+    Participants { conversation: Id, users: Vec<Id> },
+    /// Stores a message, makes it the conversation's last one, and, unless the conversation is
+    /// open, raises the unread count of everybody but the sender.
+    Message { message: Arc<Message>, is_open: bool },
+    /// Adds `reader` to the readers of these messages (of all without `messages`) that others
+    /// wrote, and resets the reader's unread count.
+    Receipts { conversation: Id, reader: Id, messages: Option<Vec<MessageId>>, at: Time },
+}
+
+/// What a [`Write`] found out.
+#[derive(Debug, PartialEq)]
+pub enum Written {
+    Stored,
+    /// The messages that are newly read, in their order.
+    NewlyRead(Vec<MessageId>),
+}
+
+/// Which messages of a conversation are asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Window {
+    Newest,
+    Before(MessageId),
+    After(MessageId),
+}
+
+/// A page, and whether there are more entries in the direction in which it was asked for.
+#[derive(Debug)]
+pub struct Page<T> {
+    pub entries: Vec<T>,
+    pub has_more: bool,
+}
+
+/// A conversation of a user's. Who of the participants is online, the storage cannot say.
+#[derive(Debug)]
+pub struct Summary {
+    pub id: Id,
+    pub is_open: bool,
+    pub participants: Vec<Participant>,
+    pub last_message: Option<Message>,
+    pub unread_count: u64,
+}
+
+impl Storage {
+    /// Opens what the configuration names. Fails with one line that says what is wrong; a file
+    /// that is not this server's is left as it is.
+    pub fn open(config: &StorageConfig) -> Result<Self> {
+        match config {
+            StorageConfig::Sqlite(path) => Sqlite::open(path).map(Self::Sqlite),
+        }
+    }
+
+    /// The engine's name in `/health`.
+    pub fn backend(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// The greatest message id there is. Blocks.
+    pub fn newest_message(&self) -> Result<Option<MessageId>> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.newest_message(),
+        }
+    }
+
+    /// Everything in `lookup` that exists, including what was written last. Blocks.
+    pub fn find(&self, lookup: &Lookup) -> Result<Found> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.find(lookup),
+        }
+    }
+
+    /// Stores all of `writes`, durably and in their order, or none of them. Blocks.
+    pub fn write(&self, writes: &[Write]) -> Result<Vec<Written>> {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Self::Sqlite(sqlite) => sqlite.write(writes),
+        }
+    }
+
+    /// A page of a conversation's messages, the oldest first.
+    pub async fn history(
+        self: &Arc<Self>,
+        conversation: Id,
+        window: Window,
+        limit: PageLimit,
+    ) -> Result<Page<Message>> {
+        self.blocking(move |storage| match storage {
+            Self::Sqlite(sqlite) => sqlite.history(&conversation, window, limit),
+        })
+        .await
+    }
+
+    /// A page of a user's conversations, the most recently active first, behind the
+    /// conversation `before`. `None` where `before` is no conversation of the user's.
+    pub async fn conversations_of(
+        self: &Arc<Self>,
+        user: Id,
+        before: Option<Id>,
+        limit: PageLimit,
+    ) -> Result<Option<Page<Summary>>> {
+        self.blocking(move |storage| match storage {
+            Self::Sqlite(sqlite) => sqlite.conversations_of(&user, before.as_ref(), limit),
+        })
+        .await
+    }
+
+    /// Runs a read on a thread that may wait for the disk.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let storage = self.clone();
+        tokio::task::spawn_blocking(move || read(&storage)).await?
+    }
+}

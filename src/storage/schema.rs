@@ -1,0 +1,165 @@
+//! The SQLite file's schema: its versions, and the way from each to the next.
+//!
+//! `PRAGMA user_version` holds the number of migrations that were run. A file of another
+//! application, or of a newer version of this one, is refused before anything is written to it.
+
+use anyhow::{Context, Result, bail, ensure};
+use rusqlite::Connection;
+
+/// `rist`, in the file's header: this server's files say whose they are.
+const APPLICATION_ID: i32 = 0x7269_7374;
+
+/// The migration at index n leads from version n to version n + 1. One that was released is
+/// never changed.
+const MIGRATIONS: &[&str] = &[
+    // Messages are clustered by conversation: a page of history is one range of neighbours.
+    // Ids sort by creation, so no column tells the order beside them.
+    "
+    CREATE TABLE users (
+        id     TEXT PRIMARY KEY,
+        name   TEXT,
+        email  TEXT,
+        avatar TEXT
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE conversations (
+        id           TEXT PRIMARY KEY,
+        is_open      INTEGER NOT NULL,
+        last_message BLOB
+    ) STRICT, WITHOUT ROWID;
+
+    -- In the order in which they joined, which is that of the rowids.
+    CREATE TABLE participants (
+        conversation TEXT NOT NULL REFERENCES conversations,
+        user         TEXT NOT NULL,
+        unread       INTEGER NOT NULL DEFAULT 0,
+        read_through BLOB, -- the user has read all messages up to this one
+        UNIQUE (user, conversation)
+    ) STRICT;
+    CREATE INDEX participants_by_conversation ON participants (conversation);
+
+    CREATE TABLE messages (
+        conversation      TEXT NOT NULL REFERENCES conversations,
+        id                BLOB NOT NULL, -- an ObjectId, 12 bytes
+        sender            TEXT NOT NULL,
+        sender_name       TEXT NOT NULL,
+        sender_avatar     TEXT,
+        content           TEXT NOT NULL,
+        created_at        INTEGER NOT NULL, -- milliseconds since 1970
+        client_message_id TEXT,
+        PRIMARY KEY (conversation, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX messages_by_client_id ON messages (conversation, sender, client_message_id)
+        WHERE client_message_id IS NOT NULL;
+
+    CREATE TABLE receipts (
+        conversation TEXT NOT NULL,
+        message      BLOB NOT NULL,
+        user         TEXT NOT NULL,
+        read_at      INTEGER NOT NULL, -- milliseconds since 1970
+        PRIMARY KEY (conversation, message, user),
+        FOREIGN KEY (conversation, message) REFERENCES messages
+    ) STRICT, WITHOUT ROWID;
+    ",
+];
+
+/// Refuses a file that this version must not touch. Only reads.
+pub fn check(connection: &Connection) -> Result<()> {
+    check_against(connection, MIGRATIONS)
+}
+
+/// Brings the file to the newest version.
+pub fn migrate(connection: &mut Connection) -> Result<()> {
+    run(connection, MIGRATIONS)
+}
+
+fn check_against(connection: &Connection, migrations: &[&str]) -> Result<()> {
+    let application: i32 = pragma(connection, "application_id")?;
+    let version: usize = pragma(connection, "user_version")?;
+    let is_empty = || -> Result<bool> {
+        let tables: u32 = connection.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok(tables == 0)
+    };
+    if application != APPLICATION_ID {
+        ensure!(
+            application == 0 && version == 0 && is_empty()?,
+            "this SQLite file belongs to another application"
+        );
+    }
+    let newest = migrations.len();
+    if version > newest {
+        bail!(
+            "this file has schema version {version}, made by a newer radio-istic; \
+             this one knows versions up to {newest}"
+        );
+    }
+    Ok(())
+}
+
+fn run(connection: &mut Connection, migrations: &[&str]) -> Result<()> {
+    let version: usize = pragma(connection, "user_version")?;
+    for (from, migration) in migrations.iter().enumerate().skip(version) {
+        let to = from + 1;
+        let transaction = connection.transaction()?;
+        transaction
+            .execute_batch(migration)
+            .and_then(|()| transaction.pragma_update(None, "application_id", APPLICATION_ID))
+            .and_then(|()| transaction.pragma_update(None, "user_version", to))
+            .and_then(|()| transaction.commit())
+            .with_context(|| format!("migrate the schema from version {from} to {to}"))?;
+    }
+    Ok(())
+}
+
+fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> Result<T> {
+    Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSIONS: &[&str] = &[
+        "CREATE TABLE notes (text TEXT) STRICT;",
+        "ALTER TABLE notes ADD COLUMN author TEXT NOT NULL DEFAULT 'unknown';",
+        "THIS IS NOT SQL",
+    ];
+
+    #[test]
+    fn a_file_moves_from_each_version_to_the_next_and_keeps_its_rows() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, &VERSIONS[..1]).unwrap();
+        connection.execute("INSERT INTO notes VALUES ('old')", []).unwrap();
+
+        run(&mut connection, &VERSIONS[..2]).unwrap();
+        run(&mut connection, &VERSIONS[..2]).unwrap();
+
+        let author: String = connection.query_one("SELECT author FROM notes", [], |row| row.get(0)).unwrap();
+        assert_eq!(author, "unknown");
+        assert_eq!(pragma::<usize>(&connection, "user_version").unwrap(), 2);
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_version_before_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let error = run(&mut connection, VERSIONS).unwrap_err();
+        assert_eq!(error.to_string(), "migrate the schema from version 2 to 3");
+        assert_eq!(pragma::<usize>(&connection, "user_version").unwrap(), 2);
+    }
+
+    #[test]
+    fn a_newer_file_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, &VERSIONS[..2]).unwrap();
+        let error = check_against(&connection, &VERSIONS[..1]).unwrap_err();
+        assert!(error.to_string().contains("schema version 2"), "{error}");
+    }
+
+    #[test]
+    fn a_file_of_another_application_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE theirs (id INTEGER)").unwrap();
+        let error = check(&connection).unwrap_err();
+        assert!(error.to_string().contains("another application"), "{error}");
+    }
+}
