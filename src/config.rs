@@ -84,7 +84,8 @@ pub fn load_dotenv() -> Result<()> {
         Err(error) if error.not_found() => Ok(()),
         Err(dotenvy::Error::LineParse(line, _)) => {
             let text = std::fs::read_to_string(path).unwrap_or_default();
-            let number = text.lines().position(|other| other.trim() == line.trim()).map_or(0, |n| n + 1);
+            let number =
+                text.lines().position(|other| other.trim() == line.trim()).map_or(0, |n| n + 1);
             bail!(".env: line {number} is not NAME=value")
         }
         Err(dotenvy::Error::Io(error)) => bail!(".env: {error}"),
@@ -100,14 +101,15 @@ impl Config {
                 bail!("{name} is set, but this version does not support it: unset it to start");
             }
         }
-        let on_platform = ["FLY_APP_NAME", "RENDER"].into_iter().any(|name| env::var_os(name).is_some());
+        let on_platform =
+            ["FLY_APP_NAME", "RENDER"].into_iter().any(|name| env::var_os(name).is_some());
         let default_host = if on_platform { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         let host = match given(&settings.host) {
             None => IpAddr::V4(default_host),
             Some("localhost") => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Some(text) => text
-                .parse()
-                .map_err(|_| unusable("HOST", text, "an IP address such as 127.0.0.1, 0.0.0.0 or ::"))?,
+            Some(text) => text.parse().map_err(|_| {
+                unusable("HOST", text, "an IP address such as 127.0.0.1, 0.0.0.0 or ::")
+            })?,
         };
         let port = match given(&settings.port) {
             None => 3001,
@@ -118,7 +120,11 @@ impl Config {
         let origins = match given(&settings.allowed_origins) {
             None => Origins::ThisMachine,
             Some(text) => text.parse().map_err(|entry: String| {
-                unusable("ALLOWED_ORIGINS", &entry, "origins such as https://chat.example.com, or * for all")
+                unusable(
+                    "ALLOWED_ORIGINS",
+                    &entry,
+                    "origins such as https://chat.example.com, or * for all",
+                )
             })?,
         };
         let path = given(&settings.sqlite_path).unwrap_or("radio-istic.db");
@@ -133,8 +139,9 @@ impl Config {
 impl LogConfig {
     pub fn new(settings: &Settings) -> Result<Self> {
         let filter = given(&settings.rust_log).unwrap_or("info");
-        let filter = EnvFilter::try_new(filter)
-            .map_err(|_| unusable("RUST_LOG", filter, "a filter such as info or radio_istic=debug"))?;
+        let filter = EnvFilter::try_new(filter).map_err(|_| {
+            unusable("RUST_LOG", filter, "a filter such as info or radio_istic=debug")
+        })?;
         let json = match given(&settings.log_format) {
             None => !std::io::stderr().is_terminal(),
             Some("text") => false,

@@ -86,8 +86,14 @@ impl Gateway {
         (gateway, service, io)
     }
 
-    /// Remembers the connection over which the session `sid` asks to go on as a WebSocket.
-    pub fn upgrades(&self, sid: Sid, connection: &Via) {
+    /// A WebSocket is asked for on this connection: a new session, or one that goes on there.
+    pub fn websocket_requested(&self, session: Option<Sid>, connection: &Via) {
+        let Some(sid) = session else {
+            if let Some(connection) = connection.0.upgrade() {
+                connection.awaits_connect();
+            }
+            return;
+        };
         let mut upgrades = self.lock_upgrades();
         if upgrades.connections.len() >= upgrades.sweep_at {
             upgrades.connections.retain(|_, connection| connection.strong_count() > 0);
@@ -123,7 +129,8 @@ impl ConnectHandler<LocalAdapter, Ours> for Sockets {
         &'a self,
         socket: Arc<Socket>,
         _: &'a Option<Value>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn std::fmt::Display + Send>>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn std::fmt::Display + Send>>> + Send + 'a>>
+    {
         let gateway = &self.0;
         let outlet = Outlet {
             socket: Arc::downgrade(&socket),
@@ -144,7 +151,18 @@ impl ConnectHandler<LocalAdapter, Ours> for Sockets {
         if let Some(Inbound(session)) = socket.extensions.remove::<Inbound>() {
             session.open();
         }
+        if let Some(connection) =
+            first_connection(&socket).and_then(|connection| connection.upgrade())
+        {
+            connection.connected();
+        }
     }
+}
+
+/// The connection on which a socket's session began.
+fn first_connection(socket: &Socket) -> Option<Weak<Connection>> {
+    let ConnectInfo(Via(connection)) = socket.req_parts().extensions.get()?;
+    Some(connection.clone())
 }
 
 /// A socket's way into its session.
@@ -193,7 +211,8 @@ impl Outlet {
         // `43id[payload]`
         let length = answer.get().len() + 5;
         self.send(length, |socket| {
-            let Ok(sender) = AckSender::from_message_parts(socket, &mut Value::Str("".into(), None), &Some(id));
+            let Ok(sender) =
+                AckSender::from_message_parts(socket, &mut Value::Str("".into(), None), &Some(id));
             sender.send(&*answer)
         });
     }
@@ -236,7 +255,13 @@ impl Outlet {
     /// poller's is not known, and bounded by the number of packets alone.
     fn unsent(&self, socket: &Arc<Socket>, length: usize) -> u64 {
         let Some(connection) = self.connection(socket) else { return 0 };
-        let frame_header = if length < 126 { 2 } else if length < 65_536 { 4 } else { 10 };
+        let frame_header = if length < 126 {
+            2
+        } else if length < 65_536 {
+            4
+        } else {
+            10
+        };
         let length = (length + frame_header) as u64;
         let handed_over = self.handed_over.fetch_add(length, Ordering::Relaxed) + length;
         handed_over.saturating_sub(connection.written())
@@ -250,10 +275,7 @@ impl Outlet {
             return None;
         }
         let upgraded = self.gateway.lock_upgrades().connections.remove(&socket.id);
-        let connection = upgraded.or_else(|| {
-            let via = socket.req_parts().extensions.get::<ConnectInfo<Via>>()?;
-            Some(via.0.0.clone())
-        })?;
+        let connection = upgraded.or_else(|| first_connection(socket))?;
         self.connection.get_or_init(|| connection).upgrade()
     }
 }

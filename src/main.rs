@@ -54,7 +54,8 @@ fn run() -> Result<()> {
 }
 
 fn start_logging(config: LogConfig) {
-    let logging = tracing_subscriber::fmt().with_env_filter(config.filter).with_writer(std::io::stderr);
+    let logging =
+        tracing_subscriber::fmt().with_env_filter(config.filter).with_writer(std::io::stderr);
     if config.json {
         logging.json().flatten_event(true).init();
     } else {

@@ -31,7 +31,13 @@ impl Presence {
     pub fn come(&mut self, profile: Profile) -> bool {
         let is_first = !self.0.contains_key(&profile.id);
         let online = self.0.entry(profile.id.clone()).or_insert_with(|| Online {
-            user: User { id: profile.id.clone(), name: None, email: None, avatar: None, online: true },
+            user: User {
+                id: profile.id.clone(),
+                name: None,
+                email: None,
+                avatar: None,
+                online: true,
+            },
             json: RawValue::NULL.to_owned(),
             sockets: 0,
         });
@@ -149,7 +155,10 @@ impl Typing {
 
     /// All that is typed on a socket ends.
     pub fn stop_on(&mut self, socket: SocketId) -> Vec<Typist> {
-        self.typing.extract_if(|_, typist| typist.socket == socket).map(|(_, typist)| typist).collect()
+        self.typing
+            .extract_if(|_, typist| typist.socket == socket)
+            .map(|(_, typist)| typist)
+            .collect()
     }
 
     /// When typing may have ended next.

@@ -174,7 +174,9 @@ impl Session {
 /// The id that an event acts for, and whether the socket is bound by it.
 fn claim(identity: Option<&Identity>, claimed: Option<Id>) -> Result<(Identity, bool), Refusal> {
     match (identity, claimed) {
-        (Some(identity), Some(claimed)) if identity.user != claimed => Err(Refusal::IdentityMismatch),
+        (Some(identity), Some(claimed)) if identity.user != claimed => {
+            Err(Refusal::IdentityMismatch)
+        }
         (Some(identity), _) => Ok((identity.clone(), false)),
         (None, Some(user)) => Ok((Identity { user, name: None, avatar: None }, true)),
         (None, None) => Err(Refusal::Unauthenticated),

@@ -20,7 +20,12 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{contract::{Id, Refusal}, session::Session, storage::Storage, vitals::Vitals};
+use crate::{
+    contract::{Id, Refusal},
+    session::Session,
+    storage::Storage,
+    vitals::Vitals,
+};
 
 pub use plan::{Action, Draft, Effect};
 use plan::{Plan, Planner};

@@ -16,13 +16,38 @@ pub enum Action {
     Connect,
     Disconnect,
     Authenticate(Profile),
-    Join { conversation: Id, user: Id, window: Window, limit: PageLimit },
-    Leave { conversation: Id },
+    Join {
+        conversation: Id,
+        user: Id,
+        window: Window,
+        limit: PageLimit,
+    },
+    Leave {
+        conversation: Id,
+    },
     Send(Draft),
-    StartTyping { conversation: Id, recipient: Option<Id>, user: Id, name: Arc<str> },
-    StopTyping { conversation: Id, recipient: Option<Id>, user: Id },
-    MarkRead { conversation: Id, recipient: Option<Id>, reader: Id, messages: Option<Vec<Id>> },
-    List { user: Id, before: Option<Id>, limit: PageLimit },
+    StartTyping {
+        conversation: Id,
+        recipient: Option<Id>,
+        user: Id,
+        name: Arc<str>,
+    },
+    StopTyping {
+        conversation: Id,
+        recipient: Option<Id>,
+        user: Id,
+    },
+    MarkRead {
+        conversation: Id,
+        recipient: Option<Id>,
+        reader: Id,
+        messages: Option<Vec<Id>>,
+    },
+    List {
+        user: Id,
+        before: Option<Id>,
+        limit: PageLimit,
+    },
     /// Refused already; only its answer has to take its place.
     Refuse(Refusal),
 }
@@ -50,15 +75,45 @@ pub enum Effect {
     Connected,
     Disconnected,
     Authenticated(Profile),
-    Joined { conversation: Id, window: Window, limit: PageLimit },
-    Left { conversation: Id },
-    Sent { message: Arc<Message>, audience: Conversation },
+    Joined {
+        conversation: Id,
+        window: Window,
+        limit: PageLimit,
+    },
+    Left {
+        conversation: Id,
+    },
+    Sent {
+        message: Arc<Message>,
+        audience: Conversation,
+    },
     /// The message of a `clientMessageId` that was used before.
-    SentBefore { message: Arc<Message> },
-    TypingStarted { conversation: Id, user: Id, name: Arc<str>, audience: Conversation },
-    TypingStopped { conversation: Id, user: Id, audience: Conversation },
-    MarkedRead { conversation: Id, reader: Id, messages: Vec<MessageId>, at: Time, audience: Conversation },
-    Listed { user: Id, before: Option<Id>, limit: PageLimit },
+    SentBefore {
+        message: Arc<Message>,
+    },
+    TypingStarted {
+        conversation: Id,
+        user: Id,
+        name: Arc<str>,
+        audience: Conversation,
+    },
+    TypingStopped {
+        conversation: Id,
+        user: Id,
+        audience: Conversation,
+    },
+    MarkedRead {
+        conversation: Id,
+        reader: Id,
+        messages: Vec<MessageId>,
+        at: Time,
+        audience: Conversation,
+    },
+    Listed {
+        user: Id,
+        before: Option<Id>,
+        limit: PageLimit,
+    },
 }
 /// The writes of a batch, and one outcome for each of its events.
 pub struct Plan {
@@ -77,7 +132,9 @@ impl Planned {
     pub fn complete(self, written: &mut impl Iterator<Item = Written>) -> Result<Effect, Refusal> {
         let mut outcome = self.outcome;
         for written in written.take(self.writes) {
-            if let (Ok(Effect::MarkedRead { messages, .. }), Written::NewlyRead(newly)) = (&mut outcome, written) {
+            if let (Ok(Effect::MarkedRead { messages, .. }), Written::NewlyRead(newly)) =
+                (&mut outcome, written)
+            {
                 *messages = newly;
             }
         }
@@ -109,7 +166,11 @@ impl Planner {
             }
             match action {
                 Action::Send(draft) => lookup.sent.extend(draft.sent_key()),
-                Action::Join { conversation, window: Window::Before(id) | Window::After(id), .. } => {
+                Action::Join {
+                    conversation,
+                    window: Window::Before(id) | Window::After(id),
+                    ..
+                } => {
                     lookup.messages.insert((conversation.clone(), *id));
                 }
                 Action::MarkRead { conversation, messages: Some(ids), .. } => {
@@ -123,7 +184,11 @@ impl Planner {
     }
 
     /// Decides the events in their order.
-    pub fn plan<'a>(&mut self, actions: impl Iterator<Item = &'a Action>, mut found: Found) -> Plan {
+    pub fn plan<'a>(
+        &mut self,
+        actions: impl Iterator<Item = &'a Action>,
+        mut found: Found,
+    ) -> Plan {
         for (id, conversation) in found.conversations.drain() {
             self.conversations.remember(id, conversation);
         }
@@ -156,7 +221,9 @@ impl Planner {
             Action::Connect => Ok(Effect::Connected),
             Action::Disconnect => Ok(Effect::Disconnected),
             Action::Refuse(refusal) => Err(refusal.clone()),
-            Action::Leave { conversation } => Ok(Effect::Left { conversation: conversation.clone() }),
+            Action::Leave { conversation } => {
+                Ok(Effect::Left { conversation: conversation.clone() })
+            }
             Action::List { user, before, limit } => {
                 Ok(Effect::Listed { user: user.clone(), before: before.clone(), limit: *limit })
             }
@@ -172,7 +239,11 @@ impl Planner {
                     return Err(Refusal::MessageNotFound);
                 }
                 self.admit(conversation, [user], writes);
-                Ok(Effect::Joined { conversation: conversation.clone(), window: *window, limit: *limit })
+                Ok(Effect::Joined {
+                    conversation: conversation.clone(),
+                    window: *window,
+                    limit: *limit,
+                })
             }
             Action::Send(draft) => self.decide_send(draft, found, writes),
             Action::StartTyping { conversation, recipient, user, name } => {
@@ -184,13 +255,22 @@ impl Planner {
             Action::StopTyping { conversation, recipient, user } => {
                 self.check(conversation, user, recipient.as_ref())?;
                 let audience = self.audience(conversation, recipient.as_ref(), writes);
-                Ok(Effect::TypingStopped { conversation: conversation.clone(), user: user.clone(), audience })
+                Ok(Effect::TypingStopped {
+                    conversation: conversation.clone(),
+                    user: user.clone(),
+                    audience,
+                })
             }
             Action::MarkRead { conversation, recipient, reader, messages } => {
                 self.check(conversation, reader, recipient.as_ref())?;
-                let named = messages.as_ref().map(|ids| ids.iter().filter_map(message_named).collect::<Vec<_>>());
+                let named = messages
+                    .as_ref()
+                    .map(|ids| ids.iter().filter_map(message_named).collect::<Vec<_>>());
                 if messages.as_ref().is_some_and(|ids| !ids.is_empty())
-                    && !named.iter().flatten().any(|id| found.messages.contains(&(conversation.clone(), *id)))
+                    && !named
+                        .iter()
+                        .flatten()
+                        .any(|id| found.messages.contains(&(conversation.clone(), *id)))
                 {
                     return Err(Refusal::MessageNotFound);
                 }
@@ -261,19 +341,34 @@ impl Planner {
     }
 
     /// An unknown conversation is anybody's.
-    fn check(&mut self, conversation: &Id, user: &Id, recipient: Option<&Id>) -> Result<(), Refusal> {
+    fn check(
+        &mut self,
+        conversation: &Id,
+        user: &Id,
+        recipient: Option<&Id>,
+    ) -> Result<(), Refusal> {
         self.conversations.get(conversation).map_or(Ok(()), |known| known.check(user, recipient))
     }
 
     /// Who hears of an event, `recipient` included, who becomes a participant of an open room.
-    fn audience(&mut self, id: &Id, recipient: Option<&Id>, writes: &mut Vec<Write>) -> Conversation {
+    fn audience(
+        &mut self,
+        id: &Id,
+        recipient: Option<&Id>,
+        writes: &mut Vec<Write>,
+    ) -> Conversation {
         self.admit(id, recipient, writes);
         let known = self.conversations.get(id).cloned();
         known.unwrap_or_else(|| Conversation::unknown(recipient))
     }
 
     /// Makes participants of an open room of those who are not yet.
-    fn admit<'a>(&mut self, id: &Id, users: impl IntoIterator<Item = &'a Id>, writes: &mut Vec<Write>) {
+    fn admit<'a>(
+        &mut self,
+        id: &Id,
+        users: impl IntoIterator<Item = &'a Id>,
+        writes: &mut Vec<Write>,
+    ) {
         let Some(conversation) = self.conversations.get(id) else { return };
         let users = conversation.admit(users);
         if !users.is_empty() {

@@ -24,11 +24,15 @@ impl<'de> Deserialize<'de> for Incoming<'de> {
                 f.write_str("an array that begins with the event's name")
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut arguments: A) -> Result<Self::Value, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(
+                self,
+                mut arguments: A,
+            ) -> Result<Self::Value, A::Error> {
                 #[derive(Deserialize)]
                 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-                let Name(name) = arguments.next_element()?.ok_or(de::Error::invalid_length(0, &self))?;
+                let Name(name) =
+                    arguments.next_element()?.ok_or(de::Error::invalid_length(0, &self))?;
                 let payload = arguments.next_element()?;
                 while arguments.next_element::<de::IgnoredAny>()?.is_some() {}
                 Ok(Incoming { name, payload })
@@ -171,7 +175,8 @@ impl ClientEvent {
                     return Err(Refusal::MessageEmpty);
                 }
                 // A code point has at least a byte: only a long text has to be counted.
-                if content.len() > MAX_CONTENT_CHARS && content.chars().count() > MAX_CONTENT_CHARS {
+                if content.len() > MAX_CONTENT_CHARS && content.chars().count() > MAX_CONTENT_CHARS
+                {
                     return Err(Refusal::MessageTooLong);
                 }
             }
@@ -197,10 +202,12 @@ pub fn message_named(id: &Id) -> Option<MessageId> {
 }
 
 fn read<'a, T: Deserialize<'a>>(payload: Option<&'a RawValue>) -> Result<T, Refusal> {
-    let Some(payload) = payload.map(RawValue::get).filter(|json| json.starts_with('{')) else {
+    // A payload that was left out has no fields.
+    let payload = payload.map(RawValue::get).filter(|json| *json != "null").unwrap_or("{}");
+    if !payload.starts_with('{') {
         // Serde would take an array for an object, field by field.
         return Err(Refusal::InvalidPayload("The payload must be an object.".into()));
-    };
+    }
     serde_json::from_str(payload).map_err(|_| {
         // Finding the path costs, so it is left to the payloads that do not fit.
         let mut json = serde_json::Deserializer::from_str(payload);

@@ -45,7 +45,9 @@ impl Refusal {
         match self {
             Self::InvalidPayload(reason) => reason.into(),
             Self::UnknownEvent => "The server knows no event of this name.".into(),
-            Self::Unauthenticated => "Send authenticate first, or name the user in the event.".into(),
+            Self::Unauthenticated => {
+                "Send authenticate first, or name the user in the event.".into()
+            }
             Self::IdentityMismatch => "This socket belongs to another user.".into(),
             Self::NotAParticipant => "Not a participant of this conversation.".into(),
             Self::MessageEmpty => "A message needs more than white space.".into(),

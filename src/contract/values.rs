@@ -128,7 +128,8 @@ impl Time {
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-        let timestamp = jiff::Timestamp::from_millisecond(self.0).map_err(serde::ser::Error::custom)?;
+        let timestamp =
+            jiff::Timestamp::from_millisecond(self.0).map_err(serde::ser::Error::custom)?;
         serializer.serialize_str(&PRINTER.timestamp_to_string(&timestamp))
     }
 }

@@ -18,8 +18,8 @@ use tokio::{
 use crate::{
     commit::{Committed, Effect},
     contract::{
-        Ack, ConversationSummary, Delivered, Id, Message, Packet, Participant, Refusal, ServerEvent,
-        Status, Time, encode,
+        Ack, ConversationSummary, Delivered, Id, Message, Packet, Participant, Refusal,
+        ServerEvent, Status, Time, encode,
     },
     presence::{Presence, Typing, Typist},
     session::{Session, SocketId},
@@ -203,13 +203,14 @@ impl Delivery {
         let json = encode(message);
         request.emit(&ServerEvent::MessageSent(&json));
 
+        // First of all, so that those hear of it too who are put out now.
+        if let Some(typist) = self.typing.stop(room, &message.sender_id) {
+            self.tell_typing_ended(&typist);
+        }
         self.sockets.put_out_strangers(room, audience);
         let receive = ServerEvent::ReceiveMessage(&json).encode();
         let sender_hears = self.sockets.is_in(sender, room);
         self.tell(room, audience, &receive, |socket, _| socket != sender || sender_hears);
-        if let Some(typist) = self.typing.stop(room, &message.sender_id) {
-            self.tell_typing(room, &typist.user, &typist.name, false, audience);
-        }
 
         if self.presence.is_any_online_but(&message.sender_id, audience) {
             let status = Delivered::Delivered;
@@ -255,7 +256,14 @@ impl Delivery {
         self.tell_typing(&typist.conversation, &typist.user, &typist.name, false, &typist.audience);
     }
 
-    fn tell_typing(&self, conversation: &Id, user: &Id, name: &str, is_typing: bool, audience: &Conversation) {
+    fn tell_typing(
+        &self,
+        conversation: &Id,
+        user: &Id,
+        name: &str,
+        is_typing: bool,
+        audience: &Conversation,
+    ) {
         let event = ServerEvent::UserTyping {
             conversation_id: conversation,
             user_id: user,
@@ -301,7 +309,11 @@ impl Delivery {
             Answer::History { conversation, page: Ok(EncodedHistory { messages, has_more }) } => {
                 let conversation_id = &conversation;
                 let messages = &messages;
-                request.emit(&ServerEvent::ConversationHistory { conversation_id, messages, has_more });
+                request.emit(&ServerEvent::ConversationHistory {
+                    conversation_id,
+                    messages,
+                    has_more,
+                });
                 request.acknowledge(&Ack::Joined { ok: true, conversation_id, messages, has_more });
             }
             Answer::History { conversation, page: Err(error) } => {
@@ -309,7 +321,8 @@ impl Delivery {
                 request.fail(&error);
             }
             Answer::Conversations(Ok(Some(Page { entries, has_more }))) => {
-                let summaries: Vec<_> = entries.into_iter().map(|entry| self.summarize(entry)).collect();
+                let summaries: Vec<_> =
+                    entries.into_iter().map(|entry| self.summarize(entry)).collect();
                 let conversations = &encode(&summaries);
                 request.emit(&ServerEvent::ConversationList { conversations, has_more });
                 request.acknowledge(&Ack::Listed { ok: true, conversations, has_more });

@@ -60,10 +60,20 @@ impl Sockets {
         let was_authenticated = std::mem::take(&mut member.is_authenticated);
         let user = member.user.take();
         for room in &rooms {
-            remove_from(&mut self.rooms, room, |sockets| sockets.remove(&socket), HashSet::is_empty);
+            remove_from(
+                &mut self.rooms,
+                room,
+                |sockets| sockets.remove(&socket),
+                HashSet::is_empty,
+            );
         }
         let user = user?;
-        remove_from(&mut self.of_user, &user, |sockets| sockets.retain(|id| *id != socket), Vec::is_empty);
+        remove_from(
+            &mut self.of_user,
+            &user,
+            |sockets| sockets.retain(|id| *id != socket),
+            Vec::is_empty,
+        );
         was_authenticated.then_some(user)
     }
 
@@ -84,7 +94,12 @@ impl Sockets {
         if let Some(member) = self.sockets.get_mut(&socket)
             && member.rooms.remove(room)
         {
-            remove_from(&mut self.rooms, room, |sockets| sockets.remove(&socket), HashSet::is_empty);
+            remove_from(
+                &mut self.rooms,
+                room,
+                |sockets| sockets.remove(&socket),
+                HashSet::is_empty,
+            );
         }
     }
 
@@ -127,8 +142,14 @@ impl Sockets {
         let participants = &conversation.participants;
         // A lobby has many more participants than there are users connected.
         let by_participant = participants.len() <= self.of_user.len();
-        let few = participants.iter().filter(move |_| by_participant).filter_map(|user| self.of_user.get(user));
-        let many = self.of_user.iter().filter(move |(user, _)| !by_participant && participants.contains(*user));
+        let few = participants
+            .iter()
+            .filter(move |_| by_participant)
+            .filter_map(|user| self.of_user.get(user));
+        let many = self
+            .of_user
+            .iter()
+            .filter(move |(user, _)| !by_participant && participants.contains(*user));
         let elsewhere = few
             .chain(many.map(|(_, sockets)| sockets))
             .flatten()

@@ -61,7 +61,10 @@ pub fn router(
         .route("/", get(index))
         .route("/health", get(health))
         .route("/socket.io/socket.io.js", get(async |headers: HeaderMap| bundle(&headers, BUNDLE)))
-        .route("/socket.io/socket.io.js.map", get(async |headers: HeaderMap| bundle(&headers, BUNDLE_MAP)))
+        .route(
+            "/socket.io/socket.io.js.map",
+            get(async |headers: HeaderMap| bundle(&headers, BUNDLE_MAP)),
+        )
         .merge(sockets)
         .layer(cors)
         .with_state(app)
@@ -74,12 +77,13 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
         return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
     }
     let query = request.uri().query().unwrap_or_default();
-    let parameter = |name| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+    let parameter =
+        |name| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
     if parameter("transport").is_some_and(|(_, transport)| transport == "websocket")
-        && let Some(sid) = parameter("sid").and_then(|(_, sid)| sid.parse().ok())
         && let Some(ConnectInfo(via)) = request.extensions().get::<ConnectInfo<Via>>()
     {
-        app.gateway.upgrades(sid, via);
+        let session = parameter("sid").and_then(|(_, sid)| sid.parse().ok());
+        app.gateway.websocket_requested(session, via);
     }
     next.run(request).await
 }

@@ -46,7 +46,9 @@ impl Origins {
         is_own(&origin, headers)
             || match self {
                 Self::Any => true,
-                Self::ThisMachine => matches!(origin.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")),
+                Self::ThisMachine => {
+                    matches!(origin.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
+                }
                 Self::Listed(listed) => listed.contains(&origin.origin().ascii_serialization()),
             }
     }
@@ -66,11 +68,13 @@ fn parse(origin: &str) -> Option<Url> {
 /// Whether the page came from this server: host and port are equal, whatever the scheme, because
 /// TLS may end at a proxy.
 fn is_own(origin: &Url, headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let host =
+        headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
     let Some(host) = host else { return false };
     let default_port = origin.port_or_known_default();
     origin.host_str().is_some_and(|name| name.eq_ignore_ascii_case(host.host()))
-        && default_port == host.port_u16().or(if origin.port().is_none() { default_port } else { None })
+        && default_port
+            == host.port_u16().or(if origin.port().is_none() { default_port } else { None })
 }
 
 #[cfg(test)]
@@ -78,7 +82,8 @@ mod tests {
     use super::*;
 
     fn allowed(origins: &str, origin: &str, host: &str) -> bool {
-        let origins = if origins.is_empty() { Origins::ThisMachine } else { origins.parse().unwrap() };
+        let origins =
+            if origins.is_empty() { Origins::ThisMachine } else { origins.parse().unwrap() };
         let mut headers = HeaderMap::new();
         headers.insert(header::ORIGIN, origin.parse().unwrap());
         headers.insert(header::HOST, host.parse().unwrap());
@@ -87,10 +92,21 @@ mod tests {
 
     #[test]
     fn unset_allows_the_pages_of_this_machine() {
-        for origin in ["http://localhost:3000", "https://LOCALHOST", "http://127.0.0.1:5173", "http://[::1]:8080"] {
+        for origin in [
+            "http://localhost:3000",
+            "https://LOCALHOST",
+            "http://127.0.0.1:5173",
+            "http://[::1]:8080",
+        ] {
             assert!(allowed("", origin, "127.0.0.1:3001"), "{origin}");
         }
-        for origin in ["http://evil.example", "http://localhost.evil.example", "http://127.0.0.2", "null", "file://"] {
+        for origin in [
+            "http://evil.example",
+            "http://localhost.evil.example",
+            "http://127.0.0.2",
+            "null",
+            "file://",
+        ] {
             assert!(!allowed("", origin, "127.0.0.1:3001"), "{origin}");
         }
     }
@@ -100,7 +116,12 @@ mod tests {
         let list = "https://Chat.Example.com/, http://localhost:3000";
         assert!(allowed(list, "https://chat.example.com", "api.example.com"));
         assert!(allowed(list, "http://localhost:3000", "api.example.com"));
-        for origin in ["http://chat.example.com", "https://chat.example.com:8443", "http://localhost:3001", "null"] {
+        for origin in [
+            "http://chat.example.com",
+            "https://chat.example.com:8443",
+            "http://localhost:3001",
+            "null",
+        ] {
             assert!(!allowed(list, origin, "api.example.com"), "{origin}");
         }
     }

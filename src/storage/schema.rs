@@ -77,7 +77,8 @@ fn check_against(connection: &Connection, migrations: &[&str]) -> Result<()> {
     let application: i32 = pragma(connection, "application_id")?;
     let version: usize = pragma(connection, "user_version")?;
     let is_empty = || -> Result<bool> {
-        let tables: u32 = connection.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let tables: u32 =
+            connection.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         Ok(tables == 0)
     };
     if application != APPLICATION_ID {
@@ -134,7 +135,8 @@ mod tests {
         run(&mut connection, &VERSIONS[..2]).unwrap();
         run(&mut connection, &VERSIONS[..2]).unwrap();
 
-        let author: String = connection.query_one("SELECT author FROM notes", [], |row| row.get(0)).unwrap();
+        let author: String =
+            connection.query_one("SELECT author FROM notes", [], |row| row.get(0)).unwrap();
         assert_eq!(author, "unknown");
         assert_eq!(pragma::<usize>(&connection, "user_version").unwrap(), 2);
     }

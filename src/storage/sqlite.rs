@@ -13,8 +13,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, Transaction, TransactionBehavior,
-    named_params, params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, Transaction,
+    TransactionBehavior, named_params, params,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
@@ -32,8 +32,9 @@ const READERS: usize = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub struct Sqlite {
-    writer: Mutex<Connection>,
+    /// Closed before the writer, which as the last one folds the log back into the file.
     readers: Mutex<Vec<Connection>>,
+    writer: Mutex<Connection>,
     path: PathBuf,
     /// Held to the end, after all connections are closed: closing a file of its own would drop
     /// the POSIX locks that SQLite holds on it.
@@ -96,12 +97,18 @@ impl Sqlite {
         let mut connection = self.writer();
         // Taking the write lock at once makes waiting for another process's lock possible.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let written = writes.iter().map(|write| apply(&transaction, write)).collect::<Result<_>>()?;
+        let written =
+            writes.iter().map(|write| apply(&transaction, write)).collect::<Result<_>>()?;
         transaction.commit()?;
         Ok(written)
     }
 
-    pub fn history(&self, conversation: &Id, window: Window, limit: PageLimit) -> Result<Page<Message>> {
+    pub fn history(
+        &self,
+        conversation: &Id,
+        window: Window,
+        limit: PageLimit,
+    ) -> Result<Page<Message>> {
         self.read(|connection| {
             // One snapshot for the messages and their receipts.
             let snapshot = connection.transaction()?;
@@ -147,14 +154,11 @@ impl Sqlite {
 
 /// Takes the file for this process: two servers on one file would not see each other's users.
 fn lock(path: &Path) -> Result<File> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     file.try_lock().map_err(|error| match error {
-        std::fs::TryLockError::WouldBlock => anyhow::anyhow!("another radio-istic is using this file"),
+        std::fs::TryLockError::WouldBlock => {
+            anyhow::anyhow!("another radio-istic is using this file")
+        }
         std::fs::TryLockError::Error(error) => error.into(),
     })?;
     Ok(file)
@@ -203,7 +207,9 @@ fn apply(transaction: &Transaction, write: &Write) -> Result<Written> {
                 .execute(params![id, is_open])?;
             add_participants(transaction, id, participants)?;
         }
-        Write::Participants { conversation, users } => add_participants(transaction, conversation, users)?,
+        Write::Participants { conversation, users } => {
+            add_participants(transaction, conversation, users)?
+        }
         Write::Message { message, is_open } => insert_message(transaction, message, *is_open)?,
         Write::Receipts { conversation, reader, messages, at } => {
             return mark_read(transaction, conversation, reader, messages.as_deref(), *at);
@@ -259,7 +265,9 @@ fn insert_message(transaction: &Transaction, message: &Message, is_open: bool) -
         .execute(params![message.id, message.conversation_id])?;
     if !is_open {
         transaction
-            .prepare_cached("UPDATE participants SET unread = unread + 1 WHERE conversation = ? AND user <> ?")?
+            .prepare_cached(
+                "UPDATE participants SET unread = unread + 1 WHERE conversation = ? AND user <> ?",
+            )?
             .execute(params![message.conversation_id, message.sender_id])?;
     }
     Ok(())
@@ -277,7 +285,9 @@ fn mark_read(
         None => read_all(transaction, conversation, reader, at)?,
     };
     transaction
-        .prepare_cached("UPDATE participants SET unread = 0 WHERE conversation = ? AND user = ? AND unread > 0")?
+        .prepare_cached(
+            "UPDATE participants SET unread = 0 WHERE conversation = ? AND user = ? AND unread > 0",
+        )?
         .execute(params![conversation, reader])?;
     newly.sort_unstable();
     Ok(Written::NewlyRead(newly))
@@ -309,7 +319,12 @@ fn read_some(
 }
 
 /// Looks only at what came after the last time: `read_through` is where that was.
-fn read_all(transaction: &Transaction, conversation: &Id, reader: &Id, at: Time) -> Result<Vec<MessageId>> {
+fn read_all(
+    transaction: &Transaction,
+    conversation: &Id,
+    reader: &Id,
+    at: Time,
+) -> Result<Vec<MessageId>> {
     let sql = "
         INSERT INTO receipts (conversation, message, user, read_at)
         SELECT conversation, id, :reader, :at FROM messages
@@ -369,7 +384,8 @@ fn message_exists(connection: &Connection, conversation: &Id, message: MessageId
 }
 
 /// The columns that [`message_from`] reads.
-const MESSAGE: &str = "id, sender, sender_name, sender_avatar, content, created_at, client_message_id";
+const MESSAGE: &str =
+    "id, sender, sender_name, sender_avatar, content, created_at, client_message_id";
 
 fn message_from(row: &Row, conversation: &Id) -> rusqlite::Result<Message> {
     Ok(Message {
@@ -439,7 +455,8 @@ fn read_summaries(
     before: Option<&Id>,
     limit: PageLimit,
 ) -> Result<Option<Page<Summary>>> {
-    let mine = "FROM participants p JOIN conversations c ON c.id = p.conversation WHERE p.user = :user";
+    let mine =
+        "FROM participants p JOIN conversations c ON c.id = p.conversation WHERE p.user = :user";
     let bound = match before {
         // Greater than every message id: a blob that begins like another one is the greater.
         None => vec![0xff; 13],
@@ -478,7 +495,11 @@ fn read_summaries(
     Ok(Some(Page { entries, has_more: false }))
 }
 
-fn read_message(connection: &Connection, conversation: &Id, id: MessageId) -> Result<Option<Message>> {
+fn read_message(
+    connection: &Connection,
+    conversation: &Id,
+    id: MessageId,
+) -> Result<Option<Message>> {
     let sql = format!("SELECT {MESSAGE} FROM messages WHERE conversation = ? AND id = ?");
     let message = connection
         .prepare_cached(&sql)?
@@ -489,7 +510,11 @@ fn read_message(connection: &Connection, conversation: &Id, id: MessageId) -> Re
     Ok(Some(message))
 }
 
-fn read_participants(connection: &Connection, conversation: &Id, is_open: bool) -> Result<Vec<Participant>> {
+fn read_participants(
+    connection: &Connection,
+    conversation: &Id,
+    is_open: bool,
+) -> Result<Vec<Participant>> {
     let sql = "
         SELECT p.user, u.name, u.avatar FROM participants p LEFT JOIN users u ON u.id = p.user
         WHERE p.conversation = ? ORDER BY p.rowid LIMIT ?";
@@ -498,7 +523,12 @@ fn read_participants(connection: &Connection, conversation: &Id, is_open: bool) 
     let participants = connection
         .prepare_cached(sql)?
         .query_map(params![conversation, limit], |row| {
-            Ok(Participant { id: row.get(0)?, name: row.get(1)?, avatar: row.get(2)?, online: false })
+            Ok(Participant {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                avatar: row.get(2)?,
+                online: false,
+            })
         })?
         .collect::<rusqlite::Result<_>>()?;
     Ok(participants)

@@ -4,6 +4,8 @@
 //! clients stay away, after a broken connection they come back. Socketioxide gives no access to
 //! it, so the server listens with connections of its own.
 
+mod gate;
+
 use std::{
     io,
     net::{Shutdown, SocketAddr},
@@ -25,11 +27,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
+use gate::Gate;
+
 /// A TCP connection, as those see it who do not read or write it.
 #[derive(Debug)]
 pub struct Connection {
     tcp: TcpStream,
     written: AtomicU64,
+    gate: Gate,
 }
 
 impl Connection {
@@ -45,6 +50,17 @@ impl Connection {
         let _ = socket.set_linger(Some(Duration::ZERO));
         let _ = socket.shutdown(Shutdown::Both);
     }
+
+    /// From the client's CONNECT, which comes next, until [`Self::connected`], nothing more is
+    /// read.
+    pub fn awaits_connect(&self) {
+        self.gate.arm();
+    }
+
+    /// The Socket.IO socket on this connection takes events.
+    pub fn connected(&self) {
+        self.gate.release();
+    }
 }
 
 /// The half of a [`Connection`] that reads and writes.
@@ -52,12 +68,21 @@ impl Connection {
 pub struct Stream(Arc<Connection>);
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(poll) = self.0.gate.poll(cx.waker(), buffer) {
+            return poll.map(Ok);
+        }
         loop {
             ready!(self.0.tcp.poll_read_ready(cx))?;
             match self.0.tcp.try_read(buffer.initialize_unfilled()) {
                 Ok(read) => {
+                    let start = buffer.filled().len();
                     buffer.advance(read);
+                    self.0.gate.hold_back(buffer, start);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -88,7 +113,11 @@ impl Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_with(cx, |tcp| tcp.try_write(bytes))
     }
 
@@ -125,7 +154,10 @@ impl AxumListener for Listener {
         // Chat messages are small and each is wanted at once. A peer that is gone already will
         // show when it is read.
         let _ = tcp.set_nodelay(true);
-        (Stream(Arc::new(Connection { tcp, written: AtomicU64::new(0) })), peer)
+        (
+            Stream(Arc::new(Connection { tcp, written: AtomicU64::new(0), gate: Gate::default() })),
+            peer,
+        )
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

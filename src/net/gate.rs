@@ -1,0 +1,187 @@
+//! Holds back what a client sends in the same breath as its CONNECT, until it is connected.
+//!
+//! Socketioxide connects a socket in a task of its own, and closes the connection of an event that
+//! arrives before that task has run. A client that sends both at once would be thrown out or not,
+//! as it happens. So behind the CONNECT the stream waits until the socket is there.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use tokio::io::ReadBuf;
+
+/// The gate of one connection. It stands open unless it is armed.
+#[derive(Debug, Default)]
+pub struct Gate {
+    is_armed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// The next bytes are expected to begin with the client's first frame.
+    #[default]
+    BeforeConnect,
+    Held {
+        rest: Vec<u8>,
+        reader: Option<Waker>,
+    },
+    Released {
+        rest: Vec<u8>,
+    },
+}
+
+impl Gate {
+    /// From now on the client sends WebSocket frames, of which the first one connects.
+    pub fn arm(&self) {
+        self.is_armed.store(true, Ordering::Release);
+    }
+
+    /// The socket is connected: lets the rest through.
+    pub fn release(&self) {
+        let mut state = self.lock();
+        if let State::Held { rest, reader } = &mut *state {
+            let reader = reader.take();
+            *state = State::Released { rest: std::mem::take(rest) };
+            drop(state);
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+        }
+    }
+
+    /// Before reading: `None` if there is nothing to wait for, else what to answer the reader.
+    pub fn poll(&self, waker: &Waker, buffer: &mut ReadBuf) -> Option<Poll<()>> {
+        if !self.is_armed.load(Ordering::Acquire) {
+            return None;
+        }
+        match &mut *self.lock() {
+            State::BeforeConnect => None,
+            State::Held { reader, .. } => {
+                *reader = Some(waker.clone());
+                Some(Poll::Pending)
+            }
+            State::Released { rest } => {
+                let length = rest.len().min(buffer.remaining());
+                buffer.put_slice(&rest[..length]);
+                rest.drain(..length);
+                if rest.is_empty() {
+                    self.is_armed.store(false, Ordering::Release);
+                }
+                (length > 0).then_some(Poll::Ready(()))
+            }
+        }
+    }
+
+    /// After reading: takes back what `buffer` has got from `start` on beyond the CONNECT.
+    pub fn hold_back(&self, buffer: &mut ReadBuf, start: usize) {
+        if !self.is_armed.load(Ordering::Acquire) {
+            return;
+        }
+        let bytes = &buffer.filled()[start..];
+        match connect_frame_length(bytes) {
+            Some(length) => {
+                *self.lock() = State::Held { rest: bytes[length..].into(), reader: None };
+                buffer.set_filled(start + length);
+            }
+            // A first frame that is something else, or comes in pieces, is no such burst.
+            None => self.is_armed.store(false, Ordering::Release),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The length of the frame at the beginning of `bytes`, if it is a client's whole text frame that
+/// connects to the main namespace (RFC 6455, section 5.2; Socket.IO protocol 5).
+fn connect_frame_length(bytes: &[u8]) -> Option<usize> {
+    const FINAL_TEXT: u8 = 0x81;
+    const MASKED: u8 = 0x80;
+
+    let (&[first, second], _) = bytes.split_first_chunk()?;
+    if first != FINAL_TEXT || second & MASKED == 0 {
+        return None;
+    }
+    let (header, payload) = match second & !MASKED {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        // Nothing that connects is longer than 65,535 bytes.
+        127 => return None,
+        short => (2, usize::from(short)),
+    };
+    let mask = bytes.get(header..header + 4)?;
+    let masked = bytes.get(header + 4..header + 4 + payload)?;
+    let mut text = masked.iter().zip(mask).map(|(byte, mask)| byte ^ mask);
+    let connects =
+        text.next() == Some(b'4') && text.next() == Some(b'0') && text.next() != Some(b'/');
+    connects.then_some(header + 4 + payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(text: &str) -> Vec<u8> {
+        let mask = [7, 77, 177, 77];
+        let mut frame = vec![0x81, 0x80 | text.len() as u8];
+        frame.extend(mask);
+        frame.extend(text.bytes().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    fn filled(storage: &mut [u8], bytes: &[u8]) -> usize {
+        storage[..bytes.len()].copy_from_slice(bytes);
+        bytes.len()
+    }
+
+    #[test]
+    fn what_follows_the_connect_comes_after_the_release() {
+        let gate = Gate::default();
+        gate.arm();
+        let mut storage = [0; 256];
+        let length = filled(&mut storage, &[frame("40"), frame("42[\"a\"]")].concat());
+        let mut buffer = ReadBuf::new(&mut storage);
+        buffer.set_filled(length);
+        gate.hold_back(&mut buffer, 0);
+        assert_eq!(buffer.filled(), frame("40"));
+
+        buffer.clear();
+        assert_eq!(gate.poll(Waker::noop(), &mut buffer), Some(Poll::Pending));
+        gate.release();
+        assert_eq!(gate.poll(Waker::noop(), &mut buffer), Some(Poll::Ready(())));
+        assert_eq!(buffer.filled(), frame("42[\"a\"]"));
+        assert_eq!(gate.poll(Waker::noop(), &mut buffer), None);
+    }
+
+    #[test]
+    fn a_connect_that_comes_alone_holds_the_next_read() {
+        let gate = Gate::default();
+        gate.arm();
+        let mut storage = [0; 256];
+        let length = filled(&mut storage, &frame("40{\"token\":\"t\"}"));
+        let mut buffer = ReadBuf::new(&mut storage);
+        buffer.set_filled(length);
+        gate.hold_back(&mut buffer, 0);
+        assert_eq!(buffer.filled().len(), length);
+        assert_eq!(gate.poll(Waker::noop(), &mut buffer), Some(Poll::Pending));
+        gate.release();
+        assert_eq!(gate.poll(Waker::noop(), &mut buffer), None);
+    }
+
+    #[test]
+    fn only_a_whole_connect_to_the_main_namespace_is_waited_for() {
+        let unmasked = [&[0x81, 2], &b"40"[..]].concat();
+        let cut_off = frame("40{}")[..7].to_vec();
+        for other in
+            [frame("2probe"), frame("40/admin,"), frame("4"), unmasked, cut_off, vec![], vec![0x81]]
+        {
+            assert_eq!(connect_frame_length(&other), None, "{other:?}");
+        }
+        assert_eq!(connect_frame_length(&frame("40")), Some(8));
+    }
+}

@@ -1,0 +1,64 @@
+//! Every conversation in `tests/conversations/`, and what everybody received, in `snapshots/`.
+
+use std::collections::BTreeSet;
+
+use radio_istic::transcript::{Script, play};
+
+use crate::support::{Server, package};
+
+async fn transcript_matches(name: &str) {
+    let path = package(&format!("tests/conversations/{name}.txt"));
+    let script = Script::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let server = Server::start().await;
+    let transcript = match play(&script, &server.url).await {
+        Ok(transcript) => transcript,
+        Err(error) => panic!("{}: {error:#}", path.display()),
+    };
+    server.stop().await;
+
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(package("snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_input_file(path);
+    settings.bind(|| insta::assert_snapshot!(name, transcript));
+}
+
+macro_rules! conversations {
+    ($($test:ident = $name:literal),* $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                transcript_matches($name).await;
+            }
+        )*
+
+        #[test]
+        fn every_conversation_is_played() {
+            let played = BTreeSet::from([$($name.to_owned()),*]);
+            let files = std::fs::read_dir(package("tests/conversations")).unwrap();
+            let written = files
+                .map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+                .collect::<BTreeSet<_>>();
+            assert_eq!(played, written);
+        }
+    };
+}
+
+conversations! {
+    two_people_talk = "two-people",
+    the_seeds_test_client_works_as_it_is = "seed-client",
+    a_user_is_online_as_long_as_one_socket_is = "presence",
+    an_open_room_takes_everybody_in = "open-room",
+    only_participants_take_part = "membership",
+    a_stranger_who_joined_early_is_put_out = "early-stranger",
+    history_comes_in_pages = "paging",
+    a_retry_is_answered_with_the_first_message = "retries",
+    typing_ends = "typing",
+    typing_ends_by_itself = "typing-timeout",
+    receipts_reach_everybody_once = "receipts",
+    conversations_are_listed = "conversation-list",
+    a_socket_has_one_identity = "identity",
+    what_does_not_fit_is_refused = "wrong-payloads",
+    rooms_are_left = "leaving",
+}

@@ -1,0 +1,265 @@
+//! The binary as an operator meets it: what it refuses, and how it stops.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use radio_istic::client::{Client, Received};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::support::{history, within};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_radio-istic");
+
+/// A server in a process of its own.
+pub struct Process {
+    pub url: String,
+    child: Child,
+}
+
+impl Process {
+    /// Starts on `chat.db` in `directory`.
+    pub fn start(directory: &Path) -> Self {
+        let mut child = command(directory)
+            .env("PORT", "0")
+            .env("SQLITE_PATH", "chat.db")
+            .env("LOG_FORMAT", "json")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let entry: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("not started: {line}"));
+        let url = format!("http://{}", entry["address"].as_str().unwrap());
+        // The server must be able to go on writing its log.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { url, child }
+    }
+
+    /// Ends it as a power cut does.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.current_dir(directory).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+/// Runs what is expected to refuse to start, and returns its one line.
+fn refusal(command: &mut Command) -> String {
+    let Output { status, stderr, .. } = command.stderr(Stdio::piped()).output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr.trim_end().strip_prefix("radio-istic: ").unwrap().to_owned()
+}
+
+#[test]
+fn a_setting_that_cannot_be_used_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let cases = [
+        ("PORT", "70000", r#"PORT: "70000" is not a TCP port from 0 (any free one) to 65535"#),
+        (
+            "HOST",
+            "example.com",
+            r#"HOST: "example.com" is not an IP address such as 127.0.0.1, 0.0.0.0 or ::"#,
+        ),
+        (
+            "ALLOWED_ORIGINS",
+            "https://a.example,b.example",
+            r#"ALLOWED_ORIGINS: "b.example" is not origins such as https://chat.example.com, or * for all"#,
+        ),
+        ("LOG_FORMAT", "xml", r#"LOG_FORMAT: "xml" is not text or json"#),
+        (
+            "RUST_LOG",
+            "a=b=c",
+            r#"RUST_LOG: "a=b=c" is not a filter such as info or radio_istic=debug"#,
+        ),
+    ];
+    for (variable, value, line) in cases {
+        assert_eq!(refusal(command(directory.path()).env(variable, value)), line);
+        let flag = format!("--{}={value}", variable.to_lowercase().replace('_', "-"));
+        assert_eq!(refusal(command(directory.path()).arg(flag)), line);
+    }
+    for variable in ["JWT_SECRET", "MONGODB_URI"] {
+        let line = refusal(command(directory.path()).env(variable, "a secret"));
+        assert!(
+            line.starts_with(&format!("{variable} is set")) && !line.contains("a secret"),
+            "{line}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_and_the_environment_before_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join(".env"), "# A comment.\nPORT=file\nNODE_ENV=production\n")
+        .unwrap();
+    let port = |command: &mut Command| refusal(command);
+    assert!(port(&mut command(directory.path())).starts_with("PORT: \"file\""));
+    assert!(port(command(directory.path()).env("PORT", "env")).starts_with("PORT: \"env\""));
+    assert!(
+        port(command(directory.path()).env("PORT", "env").arg("--port=flag"))
+            .starts_with("PORT: \"flag\"")
+    );
+
+    std::fs::write(directory.path().join(".env"), "PORT=1\n\nSECRET 'x\n").unwrap();
+    assert_eq!(refusal(&mut command(directory.path())), ".env: line 3 is not NAME=value");
+}
+
+#[test]
+fn an_empty_setting_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path());
+    command.env("HOST", "").env("MONGODB_URI", "").env("PORT", "nothing");
+    assert!(refusal(&mut command).starts_with("PORT"));
+}
+
+#[test]
+fn a_file_that_is_not_the_servers_is_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("chat.db");
+    let refusal = || refusal(command(directory.path()).args(["--port=0", "--sqlite-path=chat.db"]));
+
+    std::fs::write(
+        &path,
+        "Dear diary, this is a text and no database, however long it may be.".repeat(99),
+    )
+    .unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(refusal(), r#"SQLITE_PATH: "chat.db": this file is not an SQLite database"#);
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    std::fs::remove_file(&path).unwrap();
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (id INTEGER)").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert_eq!(
+        refusal(),
+        r#"SQLITE_PATH: "chat.db": this SQLite file belongs to another application"#
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    std::fs::remove_file(&path).unwrap();
+    Process::start(directory.path()).kill();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let line = refusal();
+    assert!(line.contains("schema version 999, made by a newer radio-istic"), "{line}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("chat.db")).unwrap();
+    for path in ["no/such/directory/chat.db", "chat.db"] {
+        let line =
+            refusal(command(directory.path()).args(["--port=0", &format!("--sqlite-path={path}")]));
+        assert!(line.starts_with(&format!("SQLITE_PATH: {path:?}: ")), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_file_or_port_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Process::start(directory.path());
+    let line = refusal(command(directory.path()).args(["--port=0", "--sqlite-path=chat.db"]));
+    assert_eq!(line, r#"SQLITE_PATH: "chat.db": another radio-istic is using this file"#);
+    let port = first.url.rsplit(':').next().unwrap();
+    let line = refusal(command(directory.path()).arg(format!("--port={port}")));
+    assert!(
+        line.starts_with(&format!("HOST and PORT: cannot listen on 127.0.0.1:{port}")),
+        "{line}"
+    );
+    first.kill();
+}
+
+#[test]
+fn nothing_is_kept_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = command(directory.path())
+        .args(["--port=0", "--sqlite-path=:memory:"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("listening"), "{line}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn both_signals_stop_the_server_in_order_under_load() {
+    let directory = tempfile::tempdir().unwrap();
+    for (round, signal) in ["-TERM", "-INT"].into_iter().enumerate() {
+        let mut server = Process::start(directory.path());
+        let conversation = format!("round-{round}");
+        let writers = (0..10).map(|number| {
+            let (url, conversation) = (server.url.clone(), conversation.clone());
+            tokio::spawn(async move {
+                let mut client = Client::connect(&url).await.unwrap();
+                let mut confirmed = Vec::new();
+                for message in 0.. {
+                    let payload = json!({
+                        "conversationId": conversation, "senderId": format!("user-{number}"),
+                        "message": message.to_string(),
+                    });
+                    if client.emit("send-message", payload).await.is_err() {
+                        break;
+                    }
+                    match client.event("message-sent").await {
+                        Ok(sent) => confirmed.push(sent["id"].clone()),
+                        Err(_) => break,
+                    }
+                }
+                // It was the transport that ended: after a goodbye clients would not come back.
+                while let Ok(Some(received)) = client.receive().await {
+                    assert_ne!(received, Received::Disconnected);
+                }
+                confirmed
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+
+        let asked_at = Instant::now();
+        server.signal(signal);
+        let status = server.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+        // A promise of the contract, not a measurement: it takes a few milliseconds.
+        assert!(asked_at.elapsed() < Duration::from_secs(4));
+        let mut confirmed = Vec::new();
+        for writer in writers {
+            confirmed.extend(within(writer).await.unwrap());
+        }
+        assert!(!confirmed.is_empty());
+        let left: Vec<_> =
+            std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(left, ["chat.db"], "one file");
+
+        let server = Process::start(directory.path());
+        let stored: Vec<_> = history(&server.url, &conversation, "user-0").await;
+        let stored: std::collections::HashSet<_> =
+            stored.iter().map(|message| message["id"].to_string()).collect();
+        assert!(confirmed.iter().all(|id| stored.contains(&id.to_string())));
+        server.kill();
+    }
+}
