@@ -49,11 +49,8 @@ async fn a_websocket_that_is_not_read_is_closed_and_catches_up() {
     server.health(|health| health["connections"] == 2).await;
 
     // The sleeper wakes up: its transport is gone, without a goodbye after which it would stay away.
-    loop {
-        match within(sleeper.receive()).await {
-            Ok(Some(received)) => assert_ne!(received, radio_istic::client::Received::Disconnected),
-            Ok(None) | Err(_) => break,
-        }
+    while let Ok(Some(received)) = within(sleeper.receive()).await {
+        assert_ne!(received, radio_istic::client::Received::Disconnected);
     }
     let mut sleeper = server.user("sleeper").await;
     let mut missed: Vec<Value> = Vec::new();

@@ -1,0 +1,144 @@
+//! A Socket.IO client as bare as can be: frames are built once, and looked at, not parsed.
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::server::Server;
+
+/// A client's WebSocket frame.
+pub struct Frame(Vec<u8>);
+
+impl Frame {
+    /// Masked with zeros, as a client's frame must be masked.
+    fn text(text: &str) -> Self {
+        let mut frame = vec![0x81];
+        match text.len() {
+            short @ 0..126 => frame.push(0x80 | short as u8),
+            length => {
+                frame.push(0x80 | 126);
+                frame.extend(u16::try_from(length).expect("a short text").to_be_bytes());
+            }
+        }
+        frame.extend([0; 4]);
+        frame.extend(text.as_bytes());
+        Self(frame)
+    }
+
+    pub fn event(name: &str, payload: &Value) -> Self {
+        Self::text(&format!("42{}", json!([name, payload])))
+    }
+}
+
+pub struct Socket {
+    stream: TcpStream,
+    received: Vec<u8>,
+    to_send: Vec<u8>,
+}
+
+impl Socket {
+    pub async fn connect(server: &Server) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", server.port)).await?;
+        stream.set_nodelay(true)?;
+        let mut socket = Self { stream, received: Vec::new(), to_send: Vec::new() };
+        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\n\
+            Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        socket.stream.write_all(request.as_bytes()).await?;
+        let end = loop {
+            socket.stream.read_buf(&mut socket.received).await?;
+            if let Some(at) = socket.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break at + 4;
+            }
+        };
+        socket.received.drain(..end);
+        socket.queue(&Frame::text("40"));
+        socket.flush().await?;
+        socket.wait_for("40").await?;
+        Ok(socket)
+    }
+
+    /// A socket that is authenticated as the user of this number.
+    pub async fn user(server: &Server, number: usize) -> Result<Self> {
+        let mut socket = Self::connect(server).await?;
+        let id = format!("user-{number}");
+        socket.ask("authenticate", &json!({ "id": id, "name": id })).await?;
+        Ok(socket)
+    }
+
+    /// Emits an event with a callback and waits for the answer.
+    pub async fn ask(&mut self, event: &str, payload: &Value) -> Result<()> {
+        self.queue(&Frame::text(&format!("420{}", json!([event, payload]))));
+        self.flush().await?;
+        self.wait_for("430").await
+    }
+
+    pub fn queue(&mut self, frame: &Frame) {
+        self.to_send.extend(&frame.0);
+    }
+
+    pub async fn flush(&mut self) -> Result<()> {
+        self.stream.write_all(&self.to_send).await?;
+        self.to_send.clear();
+        Ok(())
+    }
+
+    /// Reads what is there, waiting for at least one, and counts the events of this name.
+    pub async fn count(&mut self, event: &str) -> Result<usize> {
+        let start = format!("42[\"{event}\"");
+        loop {
+            let mut count = 0;
+            self.take_frames(|text| count += usize::from(text.starts_with(start.as_bytes())));
+            self.flush().await?;
+            if count > 0 {
+                return Ok(count);
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn wait_for(&mut self, start: &str) -> Result<()> {
+        loop {
+            let mut is_there = false;
+            self.take_frames(|text| is_there |= text.starts_with(start.as_bytes()));
+            self.flush().await?;
+            if is_there {
+                return Ok(());
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn read(&mut self) -> Result<()> {
+        if self.stream.read_buf(&mut self.received).await? == 0 {
+            bail!("the server closed the connection");
+        }
+        Ok(())
+    }
+
+    /// Shows each whole frame that was received, and answers heartbeats.
+    fn take_frames(&mut self, mut show: impl FnMut(&[u8])) {
+        let mut taken = 0;
+        while let Some((text, end)) = frame(&self.received[taken..]) {
+            match text {
+                b"2" => self.to_send.extend(Frame::text("3").0),
+                text => show(text),
+            }
+            taken += end;
+        }
+        self.received.drain(..taken);
+    }
+}
+
+/// The payload of a server's frame at the beginning of `bytes`, and where it ends.
+fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (header, length) = match bytes.get(1)? {
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
+        126 => (4, u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?).into()),
+        short => (2, (*short).into()),
+    };
+    Some((bytes.get(header..header + length)?, header + length))
+}
