@@ -3,6 +3,7 @@
 mod conversations;
 mod crash;
 mod http;
+mod javascript;
 mod order;
 mod poller;
 mod process;

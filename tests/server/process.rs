@@ -24,8 +24,12 @@ pub struct Process {
 impl Process {
     /// Starts on `chat.db` in `directory`.
     pub fn start(directory: &Path) -> Self {
+        Self::start_at(directory, "0")
+    }
+
+    pub fn start_at(directory: &Path, port: &str) -> Self {
         let mut child = command(directory)
-            .env("PORT", "0")
+            .env("PORT", port)
             .env("SQLITE_PATH", "chat.db")
             .env("LOG_FORMAT", "json")
             .stderr(Stdio::piped())
@@ -46,6 +50,12 @@ impl Process {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Ends it as a platform does.
+    pub fn stop(mut self) {
+        self.signal("-TERM");
+        assert!(self.child.wait().unwrap().success());
     }
 
     fn signal(&self, signal: &str) {
