@@ -3,7 +3,7 @@
 //! Only the writer asks, in the order in which it accepts events, so that an event sees what the
 //! one before it changed, also before that is on disk. What could not be written is forgotten.
 
-use std::{collections::HashSet, num::NonZero, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use lru::LruCache;
 
@@ -13,13 +13,14 @@ use crate::{
 };
 
 /// How many conversations are remembered. More than a batch has events.
-const REMEMBERED: NonZero<usize> = NonZero::new(65_536).expect("not zero");
+const REMEMBERED: usize = 65_536;
 
 pub struct Conversations(LruCache<Id, Conversation>);
 
 impl Conversations {
     pub fn new() -> Self {
-        Self(LruCache::new(REMEMBERED))
+        // A bounded cache would take the room for all of them at once.
+        Self(LruCache::unbounded())
     }
 
     pub fn knows(&self, id: &Id) -> bool {
@@ -30,8 +31,11 @@ impl Conversations {
         self.0.get_mut(id)
     }
 
-    pub fn remember(&mut self, id: Id, conversation: Conversation) -> &mut Conversation {
-        self.0.get_or_insert_mut(id, || conversation)
+    pub fn remember(&mut self, id: Id, conversation: Conversation) {
+        self.0.put(id, conversation);
+        if self.0.len() > REMEMBERED {
+            self.0.pop_lru();
+        }
     }
 
     /// The next question goes to the storage again.

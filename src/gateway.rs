@@ -46,6 +46,10 @@ const BUFFERED_PACKETS: usize = 8_192;
 /// and as acknowledgement, fits.
 const UNSENT_BYTES: u64 = 16_000_000;
 
+/// How much of a WebSocket is read at once, in bytes. Each socket keeps a buffer of this size, and
+/// most events are a few hundred bytes; larger ones make it grow.
+const READ_BUFFER: usize = 1_024;
+
 /// Answers requests to `/socket.io`.
 pub type Service = SocketIoService<Router>;
 
@@ -79,6 +83,7 @@ impl Gateway {
             .max_buffer_size(BUFFERED_PACKETS)
             .max_payload(MAX_FRAME_BYTES as u64)
             .ws_max_message_size(MAX_FRAME_BYTES)
+            .ws_read_buffer_size(READ_BUFFER)
             .ws_max_frame_size(MAX_FRAME_BYTES)
             .build_with_inner_svc(Router::new());
         io.ns("/", Sockets(gateway.clone()));

@@ -39,7 +39,7 @@ mod vitals;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::{
     net::TcpListener,
     sync::{mpsc::unbounded_channel, oneshot},
@@ -80,7 +80,7 @@ pub async fn serve(
     let vitals = Arc::new(Vitals::new());
     let (committed, to_deliver) = unbounded_channel();
     let (commits, writer) = commit::start(storage.clone(), vitals.clone(), committed)?;
-    let delivery = tokio::spawn(Delivery::run(storage.clone(), vitals.clone(), to_deliver));
+    let mut delivery = tokio::spawn(Delivery::run(storage.clone(), vitals.clone(), to_deliver));
     let (gateway, sockets, io) = Gateway::start(commits.clone());
     let app = http::router(storage, vitals, gateway, sockets, config.origins)
         .into_make_service_with_connect_info::<Via>();
@@ -93,8 +93,11 @@ pub async fn serve(
     });
     let server = tokio::spawn(server.into_future());
 
-    shutdown.await;
-    tracing::info!("stopping");
+    tokio::select! {
+        () = shutdown => tracing::info!("stopping"),
+        // Nothing would be answered any more. Whoever started the server can start it again.
+        _ = &mut delivery => bail!("the server has failed: see the log"),
+    }
     drop(stop);
     commits.close();
     if timeout(DRAIN, delivery).await.is_err() {

@@ -42,6 +42,8 @@ struct Inbox {
     waiting: VecDeque<Arrived>,
     /// Handed on and not answered.
     in_flight: usize,
+    /// There were too many. None of what comes now counts: it would leave a gap before it.
+    is_flooded: bool,
 }
 
 /// The user a socket is bound to, and what it said of them.
@@ -71,6 +73,7 @@ impl Session {
             is_blocked: true,
             waiting: VecDeque::new(),
             in_flight: 0,
+            is_flooded: false,
         };
         Arc::new(Self { id, outlet, commits, inbox: Mutex::new(inbox) })
     }
@@ -116,12 +119,14 @@ impl Session {
 
     fn take(self: &Arc<Self>, arrived: Arrived) {
         let mut inbox = self.lock();
-        if inbox.waiting.len() + inbox.in_flight >= MAX_EVENTS_IN_FLIGHT
-            && matches!(arrived, Arrived::Event { .. })
-        {
-            drop(inbox);
-            self.outlet.put_out("too many events at once");
-        } else if inbox.is_blocked {
+        if matches!(arrived, Arrived::Event { .. }) {
+            inbox.is_flooded |= inbox.waiting.len() + inbox.in_flight >= MAX_EVENTS_IN_FLIGHT;
+            if inbox.is_flooded {
+                drop(inbox);
+                return self.outlet.put_out("too many events at once");
+            }
+        }
+        if inbox.is_blocked {
             inbox.waiting.push_back(arrived);
         } else {
             self.process(&mut inbox, arrived);

@@ -48,7 +48,10 @@ fn main() -> Result<()> {
             ("pairs, 8 in flight", Scenario::Pairs { in_flight: 8 }),
             ("room of 200, deliveries", Scenario::Room { sockets: 200 }),
         ];
-        println!("{:<26}{:<12}{:>10}{:>10}{:>10}{:>10}{:>10}{:>8}{:>8}", "", "", "per s", "µs CPU", "p50 ms", "p99 ms", "MiB", "rate", "CPU");
+        println!(
+            "{:<26}{:<12}{:>10}{:>10}{:>10}{:>10}{:>10}{:>8}{:>8}",
+            "", "", "per s", "µs CPU", "p50 ms", "p99 ms", "MiB", "rate", "CPU"
+        );
         for (name, scenario) in scenarios {
             compare(name, scenario).await?;
         }
@@ -128,7 +131,12 @@ async fn run(server: &Server, scenario: Scenario) -> Result<Figures> {
     figures(before, after, latencies, per_message)
 }
 
-fn figures(before: Usage, after: Usage, mut latencies: Vec<Duration>, per_message: usize) -> Result<Figures> {
+fn figures(
+    before: Usage,
+    after: Usage,
+    mut latencies: Vec<Duration>,
+    per_message: usize,
+) -> Result<Figures> {
     latencies.sort_unstable();
     let count = (latencies.len() * per_message) as f64;
     let at = |share: f64| -> Result<f64> {
@@ -185,7 +193,8 @@ async fn write(
 /// Receives until `end`.
 async fn listen(mut socket: Socket, end: Instant) -> Result<Vec<Duration>> {
     while Instant::now() < end {
-        if let Ok(read) = tokio::time::timeout_at(end.into(), socket.count("receive-message")).await {
+        if let Ok(read) = tokio::time::timeout_at(end.into(), socket.count("receive-message")).await
+        {
             read?;
         }
     }

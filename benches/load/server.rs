@@ -82,7 +82,8 @@ impl Server {
 
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The name in parentheses may hold spaces. Behind it, the first field is the third one.
-        let fields: Vec<&str> = stat.rsplit_once(')').context("odd stat")?.1.split_whitespace().collect();
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').context("odd stat")?.1.split_whitespace().collect();
         let field = |number: usize| fields[number - 3].parse::<u64>();
         let ticks = field(14)? + field(15)?;
         Ok(Usage {

@@ -135,7 +135,11 @@ impl Writer {
         if let [command] = batch {
             tracing::error!(event = %command.event, error = format!("{error:#}"), "event not stored");
             self.vitals.storage_works.store(false, Ordering::Relaxed);
-            return vec![Err(Refusal::StorageUnavailable)];
+            return vec![match &command.action {
+                // Who somebody is does not depend on whether it can be remembered.
+                Action::Authenticate(profile) => Ok(Effect::Authenticated(profile.clone())),
+                _ => Err(Refusal::StorageUnavailable),
+            }];
         }
         batch.chunks(1).flat_map(|command| self.commit(command)).collect()
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, atomic::Ordering};
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -85,7 +85,26 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
         let session = parameter("sid").and_then(|(_, sid)| sid.parse().ok());
         app.gateway.websocket_requested(session, via);
     }
-    next.run(request).await
+    next.run(without_buffer(request)).await
+}
+
+/// Copies what Engine.IO needs of a request. A session keeps the head of its first request, and
+/// all of a head is slices of the connection's read buffer, which would stay for as long: 16 KiB
+/// for each idle socket.
+fn without_buffer(mut request: Request) -> Request {
+    let mut headers = HeaderMap::new();
+    for name in [header::SEC_WEBSOCKET_KEY, header::CONTENT_TYPE] {
+        if let Some(value) = request.headers().get(&name)
+            && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
+        {
+            headers.insert(name, copy);
+        }
+    }
+    *request.headers_mut() = headers;
+    if let Ok(copy) = request.uri().to_string().parse() {
+        *request.uri_mut() = copy;
+    }
+    request
 }
 
 async fn index(State(app): State<App>) -> impl IntoResponse {

@@ -1,4 +1,5 @@
-//! The server is killed in the middle of traffic, and every confirmed message is there.
+//! The server is killed in the middle of traffic, or its disk is full, and every confirmed message
+//! is there.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -109,5 +110,58 @@ async fn a_retry_after_the_crash_stores_nothing_twice() {
     let stored: Vec<_> =
         stored.iter().map(|message| message["content"].as_str().unwrap()).collect();
     assert_eq!(stored, (0..sent).map(|number| number.to_string()).collect::<Vec<_>>());
+    server.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_disk_refuses_messages_and_keeps_everything_else_going() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::start_with_little_space(directory.path(), 400);
+    let mut alice = within(Client::connect(&server.url)).await.unwrap();
+    let mut bob = within(Client::connect(&server.url)).await.unwrap();
+    within(alice.ask("authenticate", json!({ "id": "alice", "name": "Alice" }))).await.unwrap();
+    let mut confirmed = Vec::new();
+    loop {
+        let message = json!({
+            "conversationId": "c1", "recipientId": "bob", "message": "x".repeat(5_000),
+            "clientMessageId": confirmed.len().to_string(),
+        });
+        let answer = within(alice.ask("send-message", message)).await.unwrap();
+        if answer["ok"] == false {
+            assert_eq!(answer["error"]["code"], "storage_unavailable");
+            assert_eq!(within(alice.event("error")).await.unwrap()["event"], "send-message");
+            break;
+        }
+        confirmed.push(answer["message"]["id"].clone());
+        assert!(confirmed.len() < 1_000, "the disk does not get full");
+    }
+
+    // The server goes on: people come, read and type.
+    let health: serde_json::Value =
+        reqwest::get(format!("{}/health", server.url)).await.unwrap().json().await.unwrap();
+    assert_eq!(
+        (&health["status"], &health["storage"]["connected"]),
+        (&json!("degraded"), &json!(false))
+    );
+    let answer =
+        within(bob.ask("authenticate", json!({ "id": "bob", "name": "Bob" }))).await.unwrap();
+    assert_eq!(answer["ok"], true);
+    within(alice.ask("typing-start", json!({ "conversationId": "c1" }))).await.unwrap();
+    within(bob.event("user-typing")).await.unwrap();
+    let stored = history(&server.url, "c1", "bob").await;
+    assert_eq!(stored.iter().map(|message| message["id"].clone()).collect::<Vec<_>>(), confirmed);
+    server.kill();
+
+    // With space again, everything confirmed is there, and what was refused can be sent again.
+    let server = Process::start(directory.path());
+    let mut alice = within(Client::connect(&server.url)).await.unwrap();
+    let message = json!({
+        "conversationId": "c1", "senderId": "alice", "message": "Again",
+        "clientMessageId": confirmed.len().to_string(),
+    });
+    let answer = within(alice.ask("send-message", message)).await.unwrap();
+    confirmed.push(answer["message"]["id"].clone());
+    let stored = history(&server.url, "c1", "bob").await;
+    assert_eq!(stored.iter().map(|message| message["id"].clone()).collect::<Vec<_>>(), confirmed);
     server.kill();
 }

@@ -65,7 +65,8 @@ fn the_official_client_comes_back_after_a_restart() {
         let directory = tempfile::tempdir().unwrap();
         let server = Process::start(directory.path());
         let url = server.url.clone();
-        let mut client = node.args(["stay.js", &url, transport]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut client =
+            node.args(["stay.js", &url, transport]).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(client.stdout.take().unwrap()).lines();
         let mut says = || said.next().unwrap().unwrap();
         assert_eq!(says(), "connected");

@@ -28,7 +28,19 @@ impl Process {
     }
 
     pub fn start_at(directory: &Path, port: &str) -> Self {
-        let mut child = command(directory)
+        Self::spawn(&mut command(directory), port)
+    }
+
+    /// Starts with files that may not grow over `blocks` of 512 bytes, as on a disk that is full.
+    pub fn start_with_little_space(directory: &Path, blocks: usize) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {BINARY}");
+        shell.args(["-c", &script]).current_dir(directory).env_clear();
+        Self::spawn(&mut shell, "0")
+    }
+
+    fn spawn(command: &mut Command, port: &str) -> Self {
+        let mut child = command
             .env("PORT", port)
             .env("SQLITE_PATH", "chat.db")
             .env("LOG_FORMAT", "json")
