@@ -65,7 +65,7 @@ pub struct Config {
 /// Where messages are kept.
 #[derive(Clone, Debug)]
 pub enum StorageConfig {
-    /// In a file. `:memory:` stands for one that is removed when the server ends.
+    /// In a file; `:memory:` keeps nothing.
     Sqlite(PathBuf),
 }
 

@@ -3,7 +3,7 @@
 //! Only the writer asks, in the order in which it accepts events, so that an event sees what the
 //! one before it changed, also before that is on disk. What could not be written is forgotten.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use lru::LruCache;
 
@@ -12,43 +12,80 @@ use crate::{
     storage::Conversation,
 };
 
-/// How many conversations are remembered. More than a batch has events.
+/// How many conversations are remembered, and for how many is remembered who awaits them.
 const REMEMBERED: usize = 65_536;
 
-pub struct Conversations(LruCache<Id, Conversation>);
+/// How many users may await one conversation.
+const AWAITING: usize = 1_000;
+
+pub struct Conversations {
+    known: LruCache<Id, Conversation>,
+    /// Who has joined a conversation that did not exist yet. They take part if it becomes an open
+    /// room. One that was begun meanwhile may still stand here, and means nothing.
+    awaited: LruCache<Id, Vec<Id>>,
+}
 
 impl Conversations {
     pub fn new() -> Self {
-        // A bounded cache would take the room for all of them at once.
-        Self(LruCache::unbounded())
+        // Bounded caches would take the room for all of their entries at once.
+        Self { known: LruCache::unbounded(), awaited: LruCache::unbounded() }
     }
 
     pub fn knows(&self, id: &Id) -> bool {
-        self.0.contains(id)
+        self.known.contains(id)
     }
 
     pub fn get(&mut self, id: &Id) -> Option<&mut Conversation> {
-        self.0.get_mut(id)
+        self.known.get_mut(id)
     }
 
     pub fn remember(&mut self, id: Id, conversation: Conversation) {
-        self.0.put(id, conversation);
-        if self.0.len() > REMEMBERED {
-            self.0.pop_lru();
-        }
+        self.known.put(id, conversation);
     }
 
     /// The next question goes to the storage again.
     pub fn forget(&mut self, id: &Id) {
-        self.0.pop(id);
+        self.known.pop(id);
+    }
+
+    /// Forgets what was not needed for the longest time. Never while a batch is being decided:
+    /// a conversation that is forgotten then would count as one that does not exist.
+    pub fn trim(&mut self) {
+        while self.known.len() > REMEMBERED {
+            self.known.pop_lru();
+        }
+        while self.awaited.len() > REMEMBERED {
+            self.awaited.pop_lru();
+        }
+    }
+
+    /// `user` has joined a conversation that nobody has begun.
+    pub fn await_beginning(&mut self, id: &Id, user: &Id) {
+        let users = self.awaited.get_or_insert_mut(id.clone(), Vec::new);
+        if users.len() < AWAITING && !users.contains(user) {
+            users.push(user.clone());
+        }
+    }
+
+    /// Who takes part in a conversation that `sender` begins: with a recipient the two, without
+    /// one everybody who has awaited it, in the order in which they came.
+    pub fn first_participants(&mut self, id: &Id, sender: &Id, recipient: Option<&Id>) -> Vec<Id> {
+        let mut participants = match recipient {
+            Some(_) => Vec::new(),
+            None => self.awaited.get(id).cloned().unwrap_or_default(),
+        };
+        for user in [Some(sender), recipient].into_iter().flatten() {
+            if !participants.contains(user) {
+                participants.push(user.clone());
+            }
+        }
+        participants
     }
 }
 
 impl Conversation {
-    /// Begins with a first message: with a recipient between the two, without one as an open room.
-    pub fn begun_by(sender: &Id, recipient: Option<&Id>) -> Self {
-        let participants = [Some(sender), recipient].into_iter().flatten().cloned().collect();
-        Self { is_open: recipient.is_none(), participants: Arc::new(participants) }
+    pub fn between(is_open: bool, participants: &[Id]) -> Self {
+        Self { is_open, participants: Arc::new(participants.iter().cloned().collect()) }
     }
 
     /// Whether `user` may take part, and address `recipient` there.
@@ -75,9 +112,9 @@ impl Conversation {
         admitted
     }
 
-    /// The sets of a conversation that does not exist yet, as far as an event reaches.
+    /// Stands for a conversation that nobody has begun, where an event reaches the room, whoever
+    /// is there, and its recipient.
     pub fn unknown(recipient: Option<&Id>) -> Self {
-        let participants: HashSet<Id> = recipient.into_iter().cloned().collect();
-        Self { is_open: true, participants: Arc::new(participants) }
+        Self::between(true, recipient.map(std::slice::from_ref).unwrap_or_default())
     }
 }

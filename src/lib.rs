@@ -13,6 +13,7 @@
 //! | [`storage`] | Where does it live? |
 //! | [`delivery`] | Which sockets get which server event? |
 //! | [`presence`] | Who is online, who is typing? |
+//! | [`vitals`] | How is the server? |
 //! | [`http`] | Health, the client bundle, and which origins may connect? |
 //! | [`config`] | What did the operator set? |
 //!
@@ -55,13 +56,13 @@ use crate::{
     vitals::Vitals,
 };
 
-/// How long accepted events may take to be stored and confirmed once the server stops. With the
-/// two limits below it stays under the 4 s that the contract gives.
-const DRAIN: Duration = Duration::from_millis(2_500);
-/// How long sockets may take to send what they still have.
-const CLOSE_SOCKETS: Duration = Duration::from_millis(700);
-/// How long other requests may take to end.
-const CLOSE_HTTP: Duration = Duration::from_millis(300);
+/// How long accepted events may take to be stored and confirmed once the server stops. Together
+/// with the limits below it stays under the 4 s that the contract gives.
+const DRAIN: Duration = Duration::from_millis(2_000);
+/// How long readers may take to read what they are sent. Pollers have to come for it.
+const FLUSH: Duration = Duration::from_millis(800);
+/// How long sockets, other requests and the writer may take to end, each.
+const CLOSE: Duration = Duration::from_millis(300);
 
 /// Serves until `shutdown` resolves, then ends in order: no new connections, what was accepted is
 /// stored and confirmed, sockets are closed.
@@ -81,16 +82,15 @@ pub async fn serve(
     let (committed, to_deliver) = unbounded_channel();
     let (commits, writer) = commit::start(storage.clone(), vitals.clone(), committed)?;
     let mut delivery = tokio::spawn(Delivery::run(storage.clone(), vitals.clone(), to_deliver));
-    let (gateway, sockets, io) = Gateway::start(commits.clone());
-    let app = http::router(storage, vitals, gateway, sockets, config.origins)
+    let (gateway, sockets) = Gateway::start(commits.clone());
+    let app = http::router(storage, vitals, gateway.clone(), sockets, config.origins)
         .into_make_service_with_connect_info::<Via>();
 
     tracing::info!(address = %listener.local_addr()?, "listening");
-    let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(Listener(listener), app).with_graceful_shutdown(async {
-        // Both an order to stop and nobody left to give it are one.
-        let _ = stopped.await;
-    });
+    let (stop_accepting, accepting) = oneshot::channel::<()>();
+    let (stop_serving, serving) = oneshot::channel::<()>();
+    let listener = Listener::new(listener, dropped(accepting))?;
+    let server = axum::serve(listener, app).with_graceful_shutdown(dropped(serving));
     let server = tokio::spawn(server.into_future());
 
     tokio::select! {
@@ -98,15 +98,22 @@ pub async fn serve(
         // Nothing would be answered any more. Whoever started the server can start it again.
         _ = &mut delivery => bail!("the server has failed: see the log"),
     }
-    drop(stop);
+    drop(stop_accepting);
     commits.close();
     if timeout(DRAIN, delivery).await.is_err() {
         tracing::warn!("stopped before everything was confirmed");
     }
     // What takes longer than its limit ends with the process.
-    let _ = timeout(CLOSE_SOCKETS, io.close()).await;
-    let _ = timeout(CLOSE_HTTP, server).await;
-    let _ = timeout(CLOSE_HTTP, tokio::task::spawn_blocking(|| writer.join())).await;
+    let _ = timeout(FLUSH, gateway.flushed()).await;
+    let _ = timeout(CLOSE, gateway.close()).await;
+    drop(stop_serving);
+    let _ = timeout(CLOSE, server).await;
+    let _ = timeout(CLOSE, tokio::task::spawn_blocking(|| writer.join())).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Resolves when the other end is dropped.
+async fn dropped(receiver: oneshot::Receiver<()>) {
+    let _ = receiver.await;
 }

@@ -136,12 +136,20 @@ impl Typing {
         conversation: Id,
         user: Id,
         name: Arc<str>,
-        audience: Conversation,
+        mut audience: Conversation,
         socket: SocketId,
     ) {
         let until = Instant::now() + TYPING_LASTS;
         let key = (conversation.clone(), user.clone());
         self.deadlines.push_back((until, key.clone()));
+        if let Some(before) = self.typing.remove(&key) {
+            // Whoever was told that it began is told that it ends.
+            let missing = before.audience.participants.difference(&audience.participants);
+            let missing: Vec<_> = missing.cloned().collect();
+            if !missing.is_empty() {
+                Arc::make_mut(&mut audience.participants).extend(missing);
+            }
+        }
         self.typing.insert(key, Typist { conversation, user, name, audience, socket, until });
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    commit::{Action, Command, Commits, Draft},
+    commit::{Action, Command, Commits, Draft, Request},
     contract::{
         CONVERSATIONS_PAGE, ClientEvent, HISTORY_PAGE, Id, Incoming, Refusal, Text, message_named,
     },
@@ -165,14 +165,14 @@ impl Session {
         action: Action,
     ) {
         inbox.in_flight += 1;
-        self.commits.send(Command {
+        let request = Request {
             session: self.clone(),
             event,
             ack,
-            action,
             becomes: inbox.becoming.as_ref().map(|identity| identity.user.clone()),
             unblocks: inbox.is_blocked,
-        });
+        };
+        self.commits.send(Command { request, action });
     }
 }
 

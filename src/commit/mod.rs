@@ -9,6 +9,7 @@
 //! Events that write nothing take the same way, because their order towards the others matters:
 //! somebody who types again after a message is not seen to stop typing when that message arrives.
 
+mod action;
 mod plan;
 
 use std::{
@@ -23,37 +24,38 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::{
     contract::{Id, Refusal},
     session::Session,
-    storage::Storage,
+    storage::{Storage, Write},
     vitals::Vitals,
 };
 
-pub use plan::{Action, Draft, Effect};
+pub use action::{Action, Draft, Effect};
 use plan::{Plan, Planner};
 
 /// The most events that are written at once.
 const MAX_BATCH: usize = 512;
 
-/// An event on its way to the writer.
-pub struct Command {
+/// Whose event it is, and how it is answered.
+pub struct Request {
     pub session: Arc<Session>,
     /// The event's name, for an error about it.
     pub event: Cow<'static, str>,
     /// The id of the event's callback.
     pub ack: Option<i64>,
-    pub action: Action,
     /// The user whose the socket is once the event is accepted.
     pub becomes: Option<Id>,
     /// Whether the session lets the next event pass only after the answer.
     pub unblocks: bool,
 }
 
+/// An event on its way to the writer.
+pub struct Command {
+    pub request: Request,
+    pub action: Action,
+}
+
 /// An event that was decided and, if it was accepted, stored.
 pub struct Committed {
-    pub session: Arc<Session>,
-    pub event: Cow<'static, str>,
-    pub ack: Option<i64>,
-    pub becomes: Option<Id>,
-    pub unblocks: bool,
+    pub request: Request,
     pub outcome: Result<Effect, Refusal>,
 }
 
@@ -67,7 +69,7 @@ impl Commits {
         let _ = self.0.send(Some(command));
     }
 
-    /// Ends the queue: what was sent before is still committed, what comes later is not.
+    /// Ends the queue: what was sent before is committed, what comes after the end is not accepted.
     pub fn close(&self) {
         let _ = self.0.send(None);
     }
@@ -107,15 +109,12 @@ impl Writer {
                 queue.close();
             }
             let batch: Vec<_> = received.drain(..).flatten().collect();
-            let outcomes = self.commit(&batch);
-            let answered = batch.into_iter().zip(outcomes).map(|(command, outcome)| Committed {
-                session: command.session,
-                event: command.event,
-                ack: command.ack,
-                becomes: command.becomes,
-                unblocks: command.unblocks,
-                outcome,
-            });
+            let actions: Vec<_> = batch.iter().map(|command| &command.action).collect();
+            let outcomes = self.commit(&actions);
+            let answered = batch
+                .into_iter()
+                .zip(outcomes)
+                .map(|(Command { request, .. }, outcome)| Committed { request, outcome });
             if committed.send(answered.collect()).is_err() {
                 return;
             }
@@ -124,35 +123,69 @@ impl Writer {
 
     /// Decides and stores a batch. If that fails, each event is tried alone, so that a bad one
     /// fails alone.
-    fn commit(&mut self, batch: &[Command]) -> Vec<Result<Effect, Refusal>> {
+    fn commit(&mut self, batch: &[&Action]) -> Vec<Result<Effect, Refusal>> {
         let error = match self.try_commit(batch) {
             Ok(outcomes) => return outcomes,
             Err(error) => error,
         };
-        for command in batch {
-            self.planner.forget(&command.action);
+        for action in batch {
+            self.planner.forget(action);
         }
-        if let [command] = batch {
-            tracing::error!(event = %command.event, error = format!("{error:#}"), "event not stored");
+        if let [action] = batch {
+            tracing::error!(error = format!("{error:#}"), "event not stored");
             self.vitals.storage_works.store(false, Ordering::Relaxed);
-            return vec![match &command.action {
+            return vec![match action {
                 // Who somebody is does not depend on whether it can be remembered.
                 Action::Authenticate(profile) => Ok(Effect::Authenticated(profile.clone())),
                 _ => Err(Refusal::StorageUnavailable),
             }];
         }
-        batch.chunks(1).flat_map(|command| self.commit(command)).collect()
+        batch.chunks(1).flat_map(|action| self.commit(action)).collect()
     }
 
-    fn try_commit(&mut self, batch: &[Command]) -> Result<Vec<Result<Effect, Refusal>>> {
-        let actions = || batch.iter().map(|command| &command.action);
-        let found = self.storage.find(&self.planner.lookup(actions()))?;
-        let Plan { writes, outcomes } = self.planner.plan(actions(), found);
+    fn try_commit(&mut self, batch: &[&Action]) -> Result<Vec<Result<Effect, Refusal>>> {
+        let found = self.storage.find(&self.planner.lookup(batch))?;
+        let Plan { writes, outcomes } = self.planner.plan(batch, found);
         let written = self.storage.write(&writes)?;
-        if !writes.is_empty() {
+        // Only a message is sure to reach the disk: other writes may find nothing to change.
+        if writes.iter().any(|write| matches!(write, Write::Message { .. })) {
             self.vitals.storage_works.store(true, Ordering::Relaxed);
         }
         let mut written = written.into_iter();
         Ok(outcomes.into_iter().map(|outcome| outcome.complete(&mut written)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StorageConfig;
+
+    #[test]
+    fn an_event_that_cannot_be_stored_fails_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("chat.db");
+        let storage = Arc::new(Storage::open(&StorageConfig::Sqlite(path.clone())).unwrap());
+        let poison = "
+            CREATE TRIGGER poison BEFORE INSERT ON messages WHEN new.content = 'poison'
+            BEGIN SELECT raise(ABORT, 'poisoned'); END";
+        rusqlite::Connection::open(path).unwrap().execute_batch(poison).unwrap();
+
+        let vitals = Arc::new(Vitals::new());
+        let mut writer = Writer { storage: storage.clone(), vitals, planner: Planner::new(None) };
+        let batch = ["1", "poison", "2", "3"]
+            .map(|content| plan::tests::send("c1", "alice", Some("bob"), content));
+        let outcomes = writer.commit(&batch.iter().collect::<Vec<_>>());
+
+        let sent: Vec<_> = outcomes.iter().map(Result::is_ok).collect();
+        assert_eq!(sent, [true, false, true, true]);
+        assert!(matches!(outcomes[1], Err(Refusal::StorageUnavailable)));
+        let Storage::Sqlite(sqlite) = &*storage;
+        let id = "c1".parse().unwrap();
+        let history = sqlite
+            .history(&id, crate::storage::Window::Newest, crate::contract::HISTORY_PAGE)
+            .unwrap();
+        let contents: Vec<_> = history.entries.iter().map(|message| &*message.content).collect();
+        assert_eq!(contents, ["1", "2", "3"]);
     }
 }

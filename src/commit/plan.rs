@@ -5,116 +5,13 @@
 
 use std::sync::Arc;
 
+use super::action::{Action, Draft, Effect};
 use crate::{
-    contract::{Id, Message, MessageId, MessageType, PageLimit, Refusal, Time, message_named},
+    contract::{Id, Message, MessageId, MessageType, Refusal, Time, message_named},
     conversations::Conversations,
-    storage::{Conversation, Found, Lookup, Profile, SentKey, Window, Write, Written},
+    storage::{Conversation, Found, Lookup, Window, Write, Written},
 };
 
-/// What a socket's event asks for, by whom.
-pub enum Action {
-    Connect,
-    Disconnect,
-    Authenticate(Profile),
-    Join {
-        conversation: Id,
-        user: Id,
-        window: Window,
-        limit: PageLimit,
-    },
-    Leave {
-        conversation: Id,
-    },
-    Send(Draft),
-    StartTyping {
-        conversation: Id,
-        recipient: Option<Id>,
-        user: Id,
-        name: Arc<str>,
-    },
-    StopTyping {
-        conversation: Id,
-        recipient: Option<Id>,
-        user: Id,
-    },
-    MarkRead {
-        conversation: Id,
-        recipient: Option<Id>,
-        reader: Id,
-        messages: Option<Vec<Id>>,
-    },
-    List {
-        user: Id,
-        before: Option<Id>,
-        limit: PageLimit,
-    },
-    /// Refused already; only its answer has to take its place.
-    Refuse(Refusal),
-}
-
-impl Action {
-    /// Whether its answer has to be read from the storage.
-    pub fn reads(&self) -> bool {
-        matches!(self, Self::Join { .. } | Self::List { .. })
-    }
-}
-
-/// A message before it has its id and its time.
-pub struct Draft {
-    pub conversation: Id,
-    pub recipient: Option<Id>,
-    pub sender: Id,
-    pub sender_name: Arc<str>,
-    pub sender_avatar: Option<Arc<str>>,
-    pub content: Arc<str>,
-    pub client_message_id: Option<Id>,
-}
-
-/// What an accepted event has come to.
-pub enum Effect {
-    Connected,
-    Disconnected,
-    Authenticated(Profile),
-    Joined {
-        conversation: Id,
-        window: Window,
-        limit: PageLimit,
-    },
-    Left {
-        conversation: Id,
-    },
-    Sent {
-        message: Arc<Message>,
-        audience: Conversation,
-    },
-    /// The message of a `clientMessageId` that was used before.
-    SentBefore {
-        message: Arc<Message>,
-    },
-    TypingStarted {
-        conversation: Id,
-        user: Id,
-        name: Arc<str>,
-        audience: Conversation,
-    },
-    TypingStopped {
-        conversation: Id,
-        user: Id,
-        audience: Conversation,
-    },
-    MarkedRead {
-        conversation: Id,
-        reader: Id,
-        messages: Vec<MessageId>,
-        at: Time,
-        audience: Conversation,
-    },
-    Listed {
-        user: Id,
-        before: Option<Id>,
-        limit: PageLimit,
-    },
-}
 /// The writes of a batch, and one outcome for each of its events.
 pub struct Plan {
     pub writes: Vec<Write>,
@@ -156,7 +53,7 @@ impl Planner {
     }
 
     /// What has to be found before these events can be decided.
-    pub fn lookup<'a>(&self, actions: impl Iterator<Item = &'a Action>) -> Lookup {
+    pub fn lookup(&self, actions: &[&Action]) -> Lookup {
         let mut lookup = Lookup::default();
         for action in actions {
             if let Some(id) = action.conversation()
@@ -184,22 +81,20 @@ impl Planner {
     }
 
     /// Decides the events in their order.
-    pub fn plan<'a>(
-        &mut self,
-        actions: impl Iterator<Item = &'a Action>,
-        mut found: Found,
-    ) -> Plan {
+    pub fn plan(&mut self, actions: &[&Action], mut found: Found) -> Plan {
         for (id, conversation) in found.conversations.drain() {
             self.conversations.remember(id, conversation);
         }
         let mut writes = Vec::new();
         let outcomes = actions
+            .iter()
             .map(|action| {
                 let before = writes.len();
                 let outcome = self.decide(action, &mut found, &mut writes);
                 Planned { outcome, writes: writes.len() - before }
             })
             .collect();
+        self.conversations.trim();
         Plan { writes, outcomes }
     }
 
@@ -238,12 +133,14 @@ impl Planner {
                 {
                     return Err(Refusal::MessageNotFound);
                 }
-                self.admit(conversation, [user], writes);
-                Ok(Effect::Joined {
-                    conversation: conversation.clone(),
-                    window: *window,
-                    limit: *limit,
-                })
+                let is_known = self.conversations.knows(conversation);
+                if is_known {
+                    self.admit(conversation, [user], writes);
+                } else {
+                    self.conversations.await_beginning(conversation, user);
+                }
+                let page = is_known.then_some((*window, *limit));
+                Ok(Effect::Joined { conversation: conversation.clone(), page })
             }
             Action::Send(draft) => self.decide_send(draft, found, writes),
             Action::StartTyping { conversation, recipient, user, name } => {
@@ -254,12 +151,8 @@ impl Planner {
             }
             Action::StopTyping { conversation, recipient, user } => {
                 self.check(conversation, user, recipient.as_ref())?;
-                let audience = self.audience(conversation, recipient.as_ref(), writes);
-                Ok(Effect::TypingStopped {
-                    conversation: conversation.clone(),
-                    user: user.clone(),
-                    audience,
-                })
+                self.admit(conversation, recipient, writes);
+                Ok(Effect::TypingStopped { conversation: conversation.clone(), user: user.clone() })
             }
             Action::MarkRead { conversation, recipient, reader, messages } => {
                 self.check(conversation, reader, recipient.as_ref())?;
@@ -300,16 +193,14 @@ impl Planner {
         if let Some(before) = sent_key.as_ref().and_then(|key| found.sent.get(key)) {
             return Ok(Effect::SentBefore { message: Arc::new(before.clone()) });
         }
-        let participants = [sender].into_iter().chain(recipient);
         if self.conversations.knows(conversation) {
-            self.admit(conversation, participants, writes);
+            self.admit(conversation, [sender].into_iter().chain(recipient), writes);
         } else {
-            let begun = Conversation::begun_by(sender, recipient.as_ref());
-            writes.push(Write::Conversation {
-                id: conversation.clone(),
-                is_open: begun.is_open,
-                participants: participants.cloned().collect(),
-            });
+            let participants =
+                self.conversations.first_participants(conversation, sender, recipient.as_ref());
+            let is_open = recipient.is_none();
+            let begun = Conversation::between(is_open, &participants);
+            writes.push(Write::Conversation { id: conversation.clone(), is_open, participants });
             self.conversations.remember(conversation.clone(), begun);
         }
         let audience = self.audience(conversation, None, writes);
@@ -383,26 +274,101 @@ impl Planner {
     }
 }
 
-impl Action {
-    /// The conversation whose members have to be known.
-    fn conversation(&self) -> Option<&Id> {
-        match self {
-            Self::Join { conversation, .. }
-            | Self::Send(Draft { conversation, .. })
-            | Self::StartTyping { conversation, .. }
-            | Self::StopTyping { conversation, .. }
-            | Self::MarkRead { conversation, .. } => Some(conversation),
-            _ => None,
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::contract::HISTORY_PAGE;
+
+    fn id(text: &str) -> Id {
+        text.parse().unwrap()
+    }
+
+    pub fn send(
+        conversation: &str,
+        sender: &str,
+        recipient: Option<&str>,
+        content: &str,
+    ) -> Action {
+        Action::Send(Draft {
+            conversation: id(conversation),
+            recipient: recipient.map(id),
+            sender: id(sender),
+            sender_name: sender.into(),
+            sender_avatar: None,
+            content: content.into(),
+            client_message_id: None,
+        })
+    }
+
+    fn join(conversation: &str, user: &str) -> Action {
+        Action::Join {
+            conversation: id(conversation),
+            user: id(user),
+            window: Window::Newest,
+            limit: HISTORY_PAGE,
         }
     }
-}
 
-impl Draft {
-    fn sent_key(&self) -> Option<SentKey> {
-        Some(SentKey {
-            conversation: self.conversation.clone(),
-            sender: self.sender.clone(),
-            client_message_id: self.client_message_id.clone()?,
-        })
+    /// Decides the events in one batch. Nothing is stored before.
+    fn decide(actions: &[Action]) -> (Vec<Result<Effect, Refusal>>, Vec<Write>) {
+        let mut planner = Planner::new(None);
+        let plan = planner.plan(&actions.iter().collect::<Vec<_>>(), Found::default());
+        let outcomes = plan.outcomes.into_iter().map(|planned| planned.outcome);
+        (outcomes.collect(), plan.writes)
+    }
+
+    #[test]
+    fn who_joins_before_the_conversation_begins_is_not_shown_what_it_turns_out_to_hold() {
+        let (outcomes, _) = decide(&[
+            join("c1", "mallory"),
+            send("c1", "alice", Some("bob"), "Only for Bob"),
+            join("c1", "bob"),
+            join("c1", "mallory"),
+        ]);
+        assert!(matches!(outcomes[0], Ok(Effect::Joined { page: None, .. })));
+        assert!(matches!(outcomes[2], Ok(Effect::Joined { page: Some(_), .. })));
+        assert!(matches!(outcomes[3], Err(Refusal::NotAParticipant)));
+    }
+
+    #[test]
+    fn events_of_one_batch_see_what_those_before_them_changed() {
+        let (outcomes, writes) = decide(&[
+            send("c1", "alice", Some("bob"), "The first makes the conversation"),
+            send("c1", "alice", Some("carol"), "and Carol is not in it"),
+            send("c1", "bob", None, "but Bob is"),
+        ]);
+        assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
+        assert!(matches!(outcomes[1], Err(Refusal::NotAParticipant)));
+        let begun = writes.iter().filter(|write| matches!(write, Write::Conversation { .. }));
+        assert_eq!(begun.count(), 1);
+    }
+
+    #[test]
+    fn those_who_waited_for_an_open_room_take_part_in_it_in_the_order_they_came() {
+        let (outcomes, writes) = decide(&[
+            join("lobby", "bob"),
+            join("lobby", "alice"),
+            join("lobby", "bob"),
+            send("lobby", "alice", None, "Hello"),
+        ]);
+        let Ok(Effect::Sent { audience, .. }) = &outcomes[3] else { panic!("not sent") };
+        assert_eq!(audience.participants.len(), 2);
+        let Write::Conversation { is_open: true, participants, .. } = &writes[0] else {
+            panic!("not begun")
+        };
+        assert_eq!(*participants, ["bob", "alice"].map(id));
+    }
+
+    #[test]
+    fn a_retry_in_the_same_batch_is_the_same_message() {
+        let with_key = || {
+            let Action::Send(draft) = send("c1", "alice", None, "Once") else { unreachable!() };
+            Action::Send(Draft { client_message_id: Some(id("k1")), ..draft })
+        };
+        let (outcomes, writes) = decide(&[with_key(), with_key()]);
+        let Ok(Effect::Sent { message: first, .. }) = &outcomes[0] else { panic!("not sent") };
+        let Ok(Effect::SentBefore { message: second }) = &outcomes[1] else { panic!("sent twice") };
+        assert_eq!(first.id, second.id);
+        assert_eq!(writes.iter().filter(|write| matches!(write, Write::Message { .. })).count(), 1);
     }
 }

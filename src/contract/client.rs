@@ -1,6 +1,6 @@
 //! What clients send: one variant an event, decoded once from its name and its payload.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
@@ -9,7 +9,7 @@ use super::{Id, MAX_CONTENT_CHARS, MAX_MESSAGE_IDS, MessageId, PageLimit, Refusa
 
 /// An event's name and its payload, as they came. Further arguments are ignored.
 pub struct Incoming<'a> {
-    pub name: Cow<'a, str>,
+    pub name: &'a str,
     pub payload: Option<&'a RawValue>,
 }
 
@@ -28,11 +28,7 @@ impl<'de> Deserialize<'de> for Incoming<'de> {
                 self,
                 mut arguments: A,
             ) -> Result<Self::Value, A::Error> {
-                #[derive(Deserialize)]
-                struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-                let Name(name) =
-                    arguments.next_element()?.ok_or(de::Error::invalid_length(0, &self))?;
+                let name = arguments.next_element()?.ok_or(de::Error::invalid_length(0, &self))?;
                 let payload = arguments.next_element()?;
                 while arguments.next_element::<de::IgnoredAny>()?.is_some() {}
                 Ok(Incoming { name, payload })
@@ -138,7 +134,7 @@ impl ClientEvent {
     /// Reads an event. A refusal says what is wrong with it.
     pub fn decode(incoming: &Incoming) -> Result<Self, Refusal> {
         let payload = incoming.payload;
-        let event = match &*incoming.name {
+        let event = match incoming.name {
             name::AUTHENTICATE => Self::Authenticate(read(payload)?),
             name::JOIN_CONVERSATION => Self::JoinConversation(read(payload)?),
             name::LEAVE_CONVERSATION => Self::LeaveConversation(read(payload)?),
@@ -211,10 +207,8 @@ fn read<'a, T: Deserialize<'a>>(payload: Option<&'a RawValue>) -> Result<T, Refu
     serde_json::from_str(payload).map_err(|_| {
         // Finding the path costs, so it is left to the payloads that do not fit.
         let mut json = serde_json::Deserializer::from_str(payload);
-        match serde_path_to_error::deserialize::<_, T>(&mut json) {
-            Ok(_) => Refusal::InvalidPayload("The payload is not JSON.".into()),
-            Err(error) => Refusal::InvalidPayload(describe(&error)),
-        }
+        let error = serde_path_to_error::deserialize::<_, T>(&mut json).err();
+        Refusal::InvalidPayload(error.as_ref().map_or_else(String::new, describe))
     })
 }
 

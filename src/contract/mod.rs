@@ -1,7 +1,7 @@
 //! What is on the wire: every event name, payload, limit and error code, as types.
 //!
-//! Nothing here knows how an event is handled or stored. No other file contains the string of an
-//! event's name, and a limit stands beside the type that it limits.
+//! Nothing here knows how an event is handled or stored. No other file of the server contains the
+//! string of an event's name, and a limit stands beside the type that it limits.
 
 mod client;
 mod refusal;

@@ -5,27 +5,28 @@
 //! which the writer accepted it. Only reads leave it: a socket enters the room here, its history
 //! is read elsewhere, and the answer comes back.
 
+mod reads;
+mod reply;
 mod sockets;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use anyhow::Result;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::Instant,
 };
 
 use crate::{
-    commit::{Committed, Effect},
+    commit::{Committed, Effect, Request},
     contract::{
-        Ack, ConversationSummary, Delivered, Id, Message, Packet, Participant, Refusal,
-        ServerEvent, Status, Time, encode,
+        Ack, Delivered, Id, MAX_MESSAGE_IDS, Message, Packet, ServerEvent, Status, Time, encode,
     },
     presence::{Presence, Typing, Typist},
     session::{Session, SocketId},
-    storage::{Conversation, Page, Profile, Storage, Summary},
+    storage::{Conversation, Page, Profile, Storage},
     vitals::Vitals,
 };
+use reads::{Answer, EncodedHistory, Read};
 use sockets::Sockets;
 
 pub struct Delivery {
@@ -36,30 +37,6 @@ pub struct Delivery {
     typing: Typing,
     reads: UnboundedSender<Read>,
     pending_reads: usize,
-}
-
-/// Whom an answer goes to, and for which event.
-struct Request {
-    session: Arc<Session>,
-    event: std::borrow::Cow<'static, str>,
-    ack: Option<i64>,
-    unblocks: bool,
-}
-
-/// A read that has come back.
-struct Read {
-    request: Request,
-    answer: Answer,
-}
-
-enum Answer {
-    History { conversation: Id, page: Result<EncodedHistory> },
-    Conversations(Result<Option<Page<Summary>>>),
-}
-
-struct EncodedHistory {
-    messages: Box<serde_json::value::RawValue>,
-    has_more: bool,
 }
 
 impl Delivery {
@@ -98,12 +75,11 @@ impl Delivery {
     }
 
     fn deliver(&mut self, committed: Committed) {
-        let Committed { session, event, ack, becomes, unblocks, outcome } = committed;
-        let request = Request { session, event, ack, unblocks };
+        let Committed { request, outcome } = committed;
         match outcome {
             Ok(effect) => {
-                if let Some(user) = becomes {
-                    self.bind(&request.session, &user);
+                if let Some(user) = &request.becomes {
+                    self.bind(&request.session, user);
                 }
                 self.perform(request, effect);
             }
@@ -128,12 +104,21 @@ impl Delivery {
                 request.done();
             }
             Effect::Authenticated(profile) => self.authenticate(request, profile),
-            Effect::Joined { conversation, window, limit } => {
-                self.sockets.enter(socket, &conversation);
+            Effect::Joined { conversation, page } => {
+                let has_entered = self.sockets.enter(socket, &conversation);
                 let storage = self.storage.clone();
                 self.read(request, async move {
-                    let page = storage.history(conversation.clone(), window, limit).await;
-                    Answer::History { conversation, page: page.map(EncodedHistory::new) }
+                    let page = match page {
+                        Some((window, limit)) => {
+                            storage.history(conversation.clone(), window, limit).await
+                        }
+                        None => Ok(Page { entries: Vec::new(), has_more: false }),
+                    };
+                    Answer::History {
+                        conversation,
+                        has_entered,
+                        page: page.map(EncodedHistory::new),
+                    }
                 });
             }
             Effect::Left { conversation } => {
@@ -151,21 +136,21 @@ impl Delivery {
                 self.typing.start(conversation, user, name, audience, socket);
                 request.acknowledge(&Ack::Done { ok: true });
             }
-            Effect::TypingStopped { conversation, user, audience } => {
+            Effect::TypingStopped { conversation, user } => {
                 if let Some(typist) = self.typing.stop(&conversation, &user) {
-                    self.tell_typing(&conversation, &user, &typist.name, false, &audience);
+                    self.tell_typing_ended(&typist);
                 }
                 request.acknowledge(&Ack::Done { ok: true });
             }
             Effect::MarkedRead { conversation, reader, messages, at, audience } => {
-                if !messages.is_empty() {
-                    let packet = ServerEvent::MessagesRead {
+                for message_ids in messages.chunks(MAX_MESSAGE_IDS) {
+                    let event = ServerEvent::MessagesRead {
                         conversation_id: &conversation,
-                        message_ids: &messages,
+                        message_ids,
                         read_by: &reader,
                         read_at: at,
                     };
-                    self.tell(&conversation, &audience, &packet.encode(), |_, _| true);
+                    self.tell(&conversation, &audience, &event.encode(), |_, _| true);
                 }
                 request.acknowledge(&Ack::Read { ok: true, message_ids: &messages, read_at: at });
             }
@@ -192,8 +177,9 @@ impl Delivery {
             });
         }
         request.emit(&ServerEvent::OnlineUsers(&self.presence.all_json()));
-        if let Some(user) = self.presence.user_json(&user) {
-            request.acknowledge(&Ack::User { ok: true, user });
+        match self.presence.user_json(&user) {
+            Some(user) => request.acknowledge(&Ack::User { ok: true, user }),
+            None => request.done(),
         }
     }
 
@@ -203,11 +189,11 @@ impl Delivery {
         let json = encode(message);
         request.emit(&ServerEvent::MessageSent(&json));
 
-        // First of all, so that those hear of it too who are put out now.
+        // First of all, so that those hear of it too who have to leave now.
         if let Some(typist) = self.typing.stop(room, &message.sender_id) {
             self.tell_typing_ended(&typist);
         }
-        self.sockets.put_out_strangers(room, audience);
+        self.sockets.remove_strangers(room, audience);
         let receive = ServerEvent::ReceiveMessage(&json).encode();
         let sender_hears = self.sockets.is_in(sender, room);
         self.tell(room, audience, &receive, |socket, _| socket != sender || sender_hears);
@@ -291,109 +277,6 @@ impl Delivery {
     fn tell_all(&self, event: &ServerEvent) {
         let packet = event.encode();
         self.sockets.all().for_each(|session| session.outlet.emit(&packet));
-    }
-
-    fn read(&mut self, request: Request, answer: impl Future<Output = Answer> + Send + 'static) {
-        self.pending_reads += 1;
-        let reads = self.reads.clone();
-        tokio::spawn(async move {
-            let answer = answer.await;
-            // The delivery waits for all its reads before it ends.
-            let _ = reads.send(Read { request, answer });
-        });
-    }
-
-    fn answer(&mut self, Read { request, answer }: Read) {
-        self.pending_reads -= 1;
-        match answer {
-            Answer::History { conversation, page: Ok(EncodedHistory { messages, has_more }) } => {
-                let conversation_id = &conversation;
-                let messages = &messages;
-                request.emit(&ServerEvent::ConversationHistory {
-                    conversation_id,
-                    messages,
-                    has_more,
-                });
-                request.acknowledge(&Ack::Joined { ok: true, conversation_id, messages, has_more });
-            }
-            Answer::History { conversation, page: Err(error) } => {
-                self.sockets.leave(request.session.id, &conversation);
-                request.fail(&error);
-            }
-            Answer::Conversations(Ok(Some(Page { entries, has_more }))) => {
-                let summaries: Vec<_> =
-                    entries.into_iter().map(|entry| self.summarize(entry)).collect();
-                let conversations = &encode(&summaries);
-                request.emit(&ServerEvent::ConversationList { conversations, has_more });
-                request.acknowledge(&Ack::Listed { ok: true, conversations, has_more });
-            }
-            Answer::Conversations(Ok(None)) => {
-                let reason = "before: the user has no conversation with this id";
-                request.refuse(&Refusal::InvalidPayload(reason.into()));
-            }
-            Answer::Conversations(Err(error)) => request.fail(&error),
-        }
-    }
-
-    /// Adds what only presence knows.
-    fn summarize(&self, summary: Summary) -> ConversationSummary {
-        let participants = summary.participants.into_iter().map(|stored| {
-            let Some(user) = self.presence.user(&stored.id) else { return stored };
-            Participant {
-                name: user.name.clone().or(stored.name),
-                avatar: user.avatar.clone().or(stored.avatar),
-                online: true,
-                id: stored.id,
-            }
-        });
-        ConversationSummary {
-            conversation_id: summary.id,
-            is_open: summary.is_open,
-            participants: participants.collect(),
-            last_message: summary.last_message,
-            unread_count: summary.unread_count,
-        }
-    }
-}
-
-impl EncodedHistory {
-    fn new(page: Page<Message>) -> Self {
-        Self { messages: encode(&page.entries), has_more: page.has_more }
-    }
-}
-
-impl Request {
-    /// Sends an event to the socket that asked.
-    fn emit(&self, event: &ServerEvent) {
-        self.session.outlet.emit(&event.encode());
-    }
-
-    fn acknowledge(self, ack: &Ack) {
-        if let Some(id) = self.ack {
-            self.session.outlet.ack(id, ack);
-        }
-        self.done();
-    }
-
-    /// Accepted, with nothing to say.
-    fn done(self) {
-        self.session.answered(true, self.unblocks);
-    }
-
-    fn refuse(self, refusal: &Refusal) {
-        let message = &*refusal.message();
-        self.emit(&ServerEvent::Error { code: refusal.code(), message, event: &self.event });
-        if let Some(id) = self.ack {
-            self.session.outlet.ack(id, &Ack::refused(refusal, message));
-        }
-        self.session.answered(false, self.unblocks);
-    }
-
-    /// Refuses because a read failed.
-    fn fail(self, error: &anyhow::Error) {
-        tracing::error!(event = %self.event, error = format!("{error:#}"), "read failed");
-        let is_panic = error.is::<tokio::task::JoinError>();
-        self.refuse(if is_panic { &Refusal::Internal } else { &Refusal::StorageUnavailable });
     }
 }
 

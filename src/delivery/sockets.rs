@@ -83,11 +83,11 @@ impl Sockets {
         member.is_some_and(|member| !std::mem::replace(&mut member.is_authenticated, true))
     }
 
-    pub fn enter(&mut self, socket: SocketId, room: &Id) {
-        if let Some(member) = self.sockets.get_mut(&socket) {
-            member.rooms.insert(room.clone());
-            self.rooms.entry(room.clone()).or_default().insert(socket);
-        }
+    /// Returns whether the socket was not in the room before.
+    pub fn enter(&mut self, socket: SocketId, room: &Id) -> bool {
+        let Some(member) = self.sockets.get_mut(&socket) else { return false };
+        self.rooms.entry(room.clone()).or_default().insert(socket);
+        member.rooms.insert(room.clone())
     }
 
     pub fn leave(&mut self, socket: SocketId, room: &Id) {
@@ -107,9 +107,9 @@ impl Sockets {
         self.rooms.get(room).is_some_and(|sockets| sockets.contains(&socket))
     }
 
-    /// Puts out of a room whoever does not belong to its conversation. They may have joined while
+    /// Removes from a room whoever does not belong to its conversation. They may have joined while
     /// it was unknown.
-    pub fn put_out_strangers(&mut self, room: &Id, conversation: &Conversation) {
+    pub fn remove_strangers(&mut self, room: &Id, conversation: &Conversation) {
         if conversation.is_open {
             return;
         }

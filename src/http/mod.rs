@@ -2,10 +2,14 @@
 
 mod origins;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+};
 
 use axum::{
     Json, Router,
+    body::HttpBody,
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
@@ -76,16 +80,27 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
     if !app.origins.allow(request.headers()) {
         return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
     }
-    let query = request.uri().query().unwrap_or_default();
-    let parameter =
-        |name| url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-    if parameter("transport").is_some_and(|(_, transport)| transport == "websocket")
+    let session = parameter(&request, "sid").and_then(|sid| sid.parse().ok());
+    if parameter(&request, "transport").is_some_and(|transport| transport == "websocket")
         && let Some(ConnectInfo(via)) = request.extensions().get::<ConnectInfo<Via>>()
     {
-        let session = parameter("sid").and_then(|(_, sid)| sid.parse().ok());
         app.gateway.websocket_requested(session, via);
     }
-    next.run(without_buffer(request)).await
+    let is_poll = request.method() == Method::GET;
+    let response = next.run(without_buffer(request)).await;
+    if is_poll
+        && let Some(session) = session
+        && let Some(bytes) = response.body().size_hint().exact()
+    {
+        app.gateway.polled(session, bytes);
+    }
+    response
+}
+
+/// A parameter of the request's query.
+fn parameter<'a>(request: &'a Request, name: &str) -> Option<Cow<'a, str>> {
+    let query = request.uri().query()?.as_bytes();
+    url::form_urlencoded::parse(query).find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
 /// Copies what Engine.IO needs of a request. A session keeps the head of its first request, and

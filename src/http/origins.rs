@@ -39,18 +39,18 @@ impl Origins {
     /// page.
     pub fn allow(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return true };
-        if *self == Self::Any {
-            return true;
-        }
-        let Some(origin) = origin.to_str().ok().and_then(parse) else { return false };
-        is_own(&origin, headers)
-            || match self {
-                Self::Any => true,
-                Self::ThisMachine => {
-                    matches!(origin.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
-                }
-                Self::Listed(listed) => listed.contains(&origin.origin().ascii_serialization()),
+        let origin = origin.to_str().ok().and_then(parse);
+        match (self, origin) {
+            (Self::Any, _) => true,
+            (_, None) => false,
+            (_, Some(origin)) if is_own(&origin, headers) => true,
+            (Self::ThisMachine, Some(origin)) => {
+                matches!(origin.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
             }
+            (Self::Listed(listed), Some(origin)) => {
+                listed.contains(&origin.origin().ascii_serialization())
+            }
+        }
     }
 }
 

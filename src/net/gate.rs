@@ -26,6 +26,8 @@ enum State {
     /// The next bytes are expected to begin with the client's first frame.
     #[default]
     BeforeConnect,
+    /// So many bytes of the CONNECT are still to come.
+    InConnect(usize),
     Held {
         rest: Vec<u8>,
         reader: Option<Waker>,
@@ -60,7 +62,7 @@ impl Gate {
             return None;
         }
         match &mut *self.lock() {
-            State::BeforeConnect => None,
+            State::BeforeConnect | State::InConnect(_) => None,
             State::Held { reader, .. } => {
                 *reader = Some(waker.clone());
                 Some(Poll::Pending)
@@ -82,13 +84,18 @@ impl Gate {
         if !self.is_armed.load(Ordering::Acquire) {
             return;
         }
+        let mut state = self.lock();
         let bytes = &buffer.filled()[start..];
-        match connect_frame_length(bytes) {
-            Some(length) => {
-                *self.lock() = State::Held { rest: bytes[length..].into(), reader: None };
+        let connect = match &*state {
+            State::InConnect(length) => Some(*length),
+            _ => connect_frame_length(bytes),
+        };
+        match connect {
+            Some(length) if length <= bytes.len() => {
+                *state = State::Held { rest: bytes[length..].into(), reader: None };
                 buffer.set_filled(start + length);
             }
-            // A first frame that is something else, or comes in pieces, is no such burst.
+            Some(length) => *state = State::InConnect(length - bytes.len()),
             None => self.is_armed.store(false, Ordering::Release),
         }
     }
@@ -98,8 +105,8 @@ impl Gate {
     }
 }
 
-/// The length of the frame at the beginning of `bytes`, if it is a client's whole text frame that
-/// connects to the main namespace (RFC 6455, section 5.2; Socket.IO protocol 5).
+/// The length of the frame that `bytes` begin with, if it is a client's text frame that connects to
+/// the main namespace (RFC 6455, section 5.2; Socket.IO protocol 5). Its end need not be there.
 fn connect_frame_length(bytes: &[u8]) -> Option<usize> {
     const FINAL_TEXT: u8 = 0x81;
     const MASKED: u8 = 0x80;
@@ -115,8 +122,8 @@ fn connect_frame_length(bytes: &[u8]) -> Option<usize> {
         short => (2, usize::from(short)),
     };
     let mask = bytes.get(header..header + 4)?;
-    let masked = bytes.get(header + 4..header + 4 + payload)?;
-    let mut text = masked.iter().zip(mask).map(|(byte, mask)| byte ^ mask);
+    let beginning = bytes[header + 4..].iter().zip(mask).map(|(byte, mask)| byte ^ mask);
+    let mut text = beginning.take(payload);
     let connects =
         text.next() == Some(b'4') && text.next() == Some(b'0') && text.next() != Some(b'/');
     connects.then_some(header + 4 + payload)
@@ -174,11 +181,25 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_connect_to_the_main_namespace_is_waited_for() {
+    fn a_connect_that_comes_in_pieces_is_one() {
+        let gate = Gate::default();
+        gate.arm();
+        let connect = frame(&format!("40{{\"token\":\"{}\"}}", "t".repeat(100)));
+        let bytes = [connect.clone(), frame("42[\"a\"]")].concat();
+        let mut storage = [0; 256];
+        let mut buffer = ReadBuf::new(&mut storage);
+        buffer.put_slice(&bytes[..20]);
+        gate.hold_back(&mut buffer, 0);
+        assert_eq!(buffer.filled(), &bytes[..20]);
+        buffer.put_slice(&bytes[20..]);
+        gate.hold_back(&mut buffer, 20);
+        assert_eq!(buffer.filled(), connect);
+    }
+
+    #[test]
+    fn only_a_connect_to_the_main_namespace_is_waited_for() {
         let unmasked = [&[0x81, 2], &b"40"[..]].concat();
-        let cut_off = frame("40{}")[..7].to_vec();
-        for other in
-            [frame("2probe"), frame("40/admin,"), frame("4"), unmasked, cut_off, vec![], vec![0x81]]
+        for other in [frame("2probe"), frame("40/admin,"), frame("4"), unmasked, vec![], vec![0x81]]
         {
             assert_eq!(connect_frame_length(&other), None, "{other:?}");
         }

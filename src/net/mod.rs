@@ -142,26 +142,46 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Accepts TCP connections as [`Stream`]s.
-pub struct Listener(pub TcpListener);
+/// Accepts TCP connections as [`Stream`]s until it is told to stop. Those that stand go on.
+pub struct Listener<S> {
+    /// `None` once it has stopped.
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    stop: Pin<Box<S>>,
+}
 
-impl AxumListener for Listener {
+impl<S: Future<Output = ()> + Send + 'static> Listener<S> {
+    pub fn new(listener: TcpListener, stop: S) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        Ok(Self { listener: Some(listener), address, stop: Box::pin(stop) })
+    }
+}
+
+impl<S: Future<Output = ()> + Send + 'static> AxumListener for Listener<S> {
     type Io = Stream;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Stream, SocketAddr) {
-        let (tcp, peer) = AxumListener::accept(&mut self.0).await;
-        // Chat messages are small and each is wanted at once. A peer that is gone already will
-        // show when it is read.
-        let _ = tcp.set_nodelay(true);
-        (
-            Stream(Arc::new(Connection { tcp, written: AtomicU64::new(0), gate: Gate::default() })),
-            peer,
-        )
+        if let Some(listener) = &mut self.listener {
+            let accepted = tokio::select! {
+                accepted = AxumListener::accept(listener) => Some(accepted),
+                () = &mut self.stop => None,
+            };
+            if let Some((tcp, peer)) = accepted {
+                // Chat messages are small and each is wanted at once. A peer that is gone already
+                // will show when it is read.
+                let _ = tcp.set_nodelay(true);
+                let connection =
+                    Connection { tcp, written: AtomicU64::new(0), gate: Gate::default() };
+                return (Stream(Arc::new(connection)), peer);
+            }
+            self.listener = None;
+        }
+        std::future::pending().await
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        Ok(self.address)
     }
 }
 
@@ -170,8 +190,8 @@ impl AxumListener for Listener {
 #[derive(Clone, Debug)]
 pub struct Via(pub Weak<Connection>);
 
-impl Connected<IncomingStream<'_, Listener>> for Via {
-    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+impl<S: Future<Output = ()> + Send + 'static> Connected<IncomingStream<'_, Listener<S>>> for Via {
+    fn connect_info(stream: IncomingStream<'_, Listener<S>>) -> Self {
         Self(Arc::downgrade(&stream.io().0))
     }
 }

@@ -3,7 +3,6 @@
 //! A write is decided elsewhere (`commit`) and arrives here as plain [`Write`]s, a batch at a
 //! time, each batch one transaction. Row and document types never leave their engine's file.
 
-mod schema;
 mod sqlite;
 
 use std::{

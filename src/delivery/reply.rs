@@ -1,0 +1,34 @@
+//! What the socket is sent that asked.
+
+use crate::{
+    commit::Request,
+    contract::{Ack, Refusal, ServerEvent},
+};
+
+impl Request {
+    /// Sends an event to the socket that asked.
+    pub fn emit(&self, event: &ServerEvent) {
+        self.session.outlet.emit(&event.encode());
+    }
+
+    pub fn acknowledge(self, ack: &Ack) {
+        if let Some(id) = self.ack {
+            self.session.outlet.ack(id, ack);
+        }
+        self.done();
+    }
+
+    /// Accepted, with nothing to say.
+    pub fn done(self) {
+        self.session.answered(true, self.unblocks);
+    }
+
+    pub fn refuse(self, refusal: &Refusal) {
+        let message = &*refusal.message();
+        self.emit(&ServerEvent::Error { code: refusal.code(), message, event: &self.event });
+        if let Some(id) = self.ack {
+            self.session.outlet.ack(id, &Ack::refused(refusal, message));
+        }
+        self.session.answered(false, self.unblocks);
+    }
+}

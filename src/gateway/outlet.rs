@@ -1,0 +1,142 @@
+//! A socket's way out, and the rule on readers that do not keep up.
+
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use socketioxide::{
+    SendError, SocketError, TransportType,
+    extract::AckSender,
+    handler::{FromMessageParts, Value},
+    socket::Socket,
+};
+
+use super::{Gateway, first_connection};
+use crate::{
+    contract::{Ack, Packet, encode},
+    net::Connection,
+};
+
+/// How many bytes a reader may be behind, besides a packet as large as the one that it is sent.
+const UNSENT_BYTES: u64 = 16_000_000;
+
+/// A socket's way out: what it is sent, in order, and the end of its transport.
+pub struct Outlet {
+    /// Weak, because the socket's handlers own the session, which owns this.
+    socket: Weak<Socket>,
+    gateway: Arc<Gateway>,
+    /// Known from the first packet that goes out over a WebSocket.
+    connection: OnceLock<Weak<Connection>>,
+    /// Bytes given to the socket's writer so far.
+    handed_over: AtomicU64,
+    /// Bytes that polls were answered with so far.
+    polled: AtomicU64,
+    is_out: AtomicBool,
+}
+
+impl Outlet {
+    pub fn new(socket: &Arc<Socket>, gateway: Arc<Gateway>) -> Self {
+        Self {
+            socket: Arc::downgrade(socket),
+            gateway,
+            connection: OnceLock::new(),
+            handed_over: AtomicU64::new(0),
+            polled: AtomicU64::new(0),
+            is_out: AtomicBool::new(false),
+        }
+    }
+
+    /// A poll was answered with so many bytes.
+    pub fn polled(&self, bytes: u64) {
+        self.polled.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn emit(&self, packet: &Packet) {
+        // `42["event",payload]`
+        let length = packet.event.len() + packet.payload.get().len() + 7;
+        self.send(length, |socket| socket.emit(packet.event, &*packet.payload));
+    }
+
+    /// Answers the event that carried the callback `id`.
+    pub fn ack(&self, id: i64, ack: &Ack) {
+        let answer = encode(ack);
+        // `43id[payload]`
+        let length = answer.get().len() + 5;
+        self.send(length, |socket| {
+            let Ok(sender) =
+                AckSender::from_message_parts(socket, &mut Value::Str("".into(), None), &Some(id));
+            sender.send(&*answer)
+        });
+    }
+
+    /// Ends the transport: the client sees a lost connection and comes back.
+    pub fn put_out(&self, reason: &'static str) {
+        if self.is_out.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let Some(socket) = self.socket.upgrade() else { return };
+        tracing::info!(sid = %socket.id, reason, "socket put out");
+        match self.connection(&socket) {
+            Some(connection) => connection.end(),
+            None => {
+                tokio::spawn(self.gateway.clone().end_polling(socket.id));
+            }
+        }
+    }
+
+    fn send(&self, length: usize, send: impl FnOnce(&Arc<Socket>) -> Result<(), SendError>) {
+        if self.is_out.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(socket) = self.socket.upgrade() else { return };
+        // The packet itself does not count, nor one of its size: it may be larger than the limit,
+        // and is sent as an event and as an acknowledgement.
+        if self.unsent(&socket) > UNSENT_BYTES + length as u64 {
+            return self.put_out("slow reader: too many bytes unsent");
+        }
+        match send(&socket) {
+            Ok(()) => {
+                let frame_header = if length < 126 {
+                    2
+                } else if length < 65_536 {
+                    4
+                } else {
+                    10
+                };
+                self.handed_over.fetch_add((length + frame_header) as u64, Ordering::Relaxed);
+            }
+            Err(SendError::Socket(SocketError::InternalChannelFull)) => {
+                self.put_out("slow reader: too many packets unsent");
+            }
+            Err(SendError::Socket(SocketError::Closed)) => {}
+            Err(SendError::Serialize(error)) => tracing::error!(%error, "packet not encoded"),
+        }
+    }
+
+    /// Whether the reader has not taken yet what it was sent.
+    pub fn is_behind(&self) -> bool {
+        !self.is_out.load(Ordering::Relaxed)
+            && self.socket.upgrade().is_some_and(|socket| self.unsent(&socket) > 0)
+    }
+
+    /// How far the reader is behind, in bytes. A little less than it is: heartbeats and the heads
+    /// of the transport are counted as sent, but not as handed over.
+    fn unsent(&self, socket: &Arc<Socket>) -> u64 {
+        let written = self.connection(socket).map_or(0, |connection| connection.written());
+        let sent = self.polled.load(Ordering::Relaxed) + written;
+        self.handed_over.load(Ordering::Relaxed).saturating_sub(sent)
+    }
+
+    fn connection(&self, socket: &Arc<Socket>) -> Option<Arc<Connection>> {
+        if let Some(connection) = self.connection.get() {
+            return connection.upgrade();
+        }
+        if socket.transport_type() != TransportType::Websocket {
+            return None;
+        }
+        let upgraded = self.gateway.lock_upgrades().connections.remove(&socket.id);
+        let connection = upgraded.or_else(|| first_connection(socket))?;
+        self.connection.get_or_init(|| connection).upgrade()
+    }
+}

@@ -1,0 +1,198 @@
+//! One SQLite file: one writing connection, and a few that only read.
+//!
+//! The pragmas are the durability: with `synchronous=FULL` in WAL mode a commit returns after the
+//! log is on disk. Times are milliseconds, message ids the 12 bytes of an ObjectId.
+
+mod read;
+mod schema;
+mod write;
+
+use std::{
+    fs::File,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow, ensure};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, ToSql, TransactionBehavior,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
+};
+
+use super::{Found, Lookup, Page, Summary, Window, Write, Written};
+use crate::contract::{Id, Message, MessageId, PageLimit};
+
+/// How many idle reading connections are kept.
+const READERS: usize = 4;
+
+/// How long a connection waits for another one's lock before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub struct Sqlite {
+    /// Closed before the writer, which as the last one folds the log back into the file. `None`
+    /// for a database in memory, of which there is only one connection.
+    readers: Option<Readers>,
+    writer: Mutex<Connection>,
+    /// Held to the end, after all connections are closed: closing a file of its own would drop
+    /// the POSIX locks that SQLite holds on it.
+    _lock: Option<File>,
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Sqlite {
+    /// Opens the file, creates it if there is none, and brings its schema up to date. The path
+    /// `:memory:` keeps nothing.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path == Path::new(":memory:") {
+            let mut writer = Connection::open_in_memory()?;
+            schema::migrate(&mut writer)?;
+            return Ok(Self { readers: None, writer: Mutex::new(writer), _lock: None });
+        }
+        let lock = lock(path)?;
+        let writer = open_writer(path).map_err(describe)?;
+        let readers = Readers { path: path.into(), idle: Mutex::default() };
+        Ok(Self { readers: Some(readers), writer: Mutex::new(writer), _lock: Some(lock) })
+    }
+
+    pub fn newest_message(&self) -> Result<Option<MessageId>> {
+        // Every conversation knows its last message, and there are fewer of them than messages.
+        let sql = "SELECT max(last_message) FROM conversations";
+        Ok(self.writer().query_one(sql, [], |row| row.get(0))?)
+    }
+
+    pub fn find(&self, lookup: &Lookup) -> Result<Found> {
+        read::find(&self.writer(), lookup)
+    }
+
+    pub fn write(&self, writes: &[Write]) -> Result<Vec<Written>> {
+        let mut connection = self.writer();
+        // Taking the write lock at once makes waiting for another process's lock possible.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let written =
+            writes.iter().map(|write| write::apply(&transaction, write)).collect::<Result<_>>()?;
+        transaction.commit()?;
+        Ok(written)
+    }
+
+    pub fn history(
+        &self,
+        conversation: &Id,
+        window: Window,
+        limit: PageLimit,
+    ) -> Result<Page<Message>> {
+        self.read(|snapshot| read::history(snapshot, conversation, window, limit))
+    }
+
+    pub fn conversations_of(
+        &self,
+        user: &Id,
+        before: Option<&Id>,
+        limit: PageLimit,
+    ) -> Result<Option<Page<Summary>>> {
+        self.read(|snapshot| read::conversations_of(snapshot, user, before, limit))
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Connection> {
+        // A panic rolls its transaction back; the connection stays good.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks on a connection of the pool, or on a new one, what holds at one moment.
+    fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let Some(readers) = &self.readers else { return question(&self.writer()) };
+        let idle = || readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let pooled = idle().pop();
+        let mut connection = match pooled {
+            Some(connection) => connection,
+            None => open_reader(&readers.path)?,
+        };
+        let snapshot = connection.transaction()?;
+        let answer = question(&snapshot)?;
+        drop(snapshot);
+        let mut idle = idle();
+        if idle.len() < READERS {
+            idle.push(connection);
+        }
+        Ok(answer)
+    }
+}
+
+/// Takes the file for this process: two servers on one file would not see each other's users.
+fn lock(path: &Path) -> Result<File> {
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let file = opened.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            anyhow!("not writable: {error}")
+        }
+        _ => error.into(),
+    })?;
+    file.try_lock().map_err(|error| match error {
+        std::fs::TryLockError::WouldBlock => anyhow!("another radio-istic is using this file"),
+        std::fs::TryLockError::Error(error) => error.into(),
+    })?;
+    Ok(file)
+}
+
+fn open_writer(path: &Path) -> Result<Connection> {
+    // A look that cannot write: a file that is refused must be left exactly as it was.
+    schema::check(&open_reader(path)?)?;
+    let mut connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    ensure!(!connection.is_readonly("main")?, "not writable");
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn open_reader(path: &Path) -> Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// Says in our words what SQLite says tersely.
+fn describe(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code) {
+        Some(ErrorCode::NotADatabase) => anyhow!("this file is not an SQLite database"),
+        Some(ErrorCode::ReadOnly) => anyhow!("not writable"),
+        _ => error,
+    }
+}
+
+impl ToSql for Id {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for Id {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map_err(|error: &str| FromSqlError::Other(error.into()))
+    }
+}
+
+impl ToSql for MessageId {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.bytes().to_vec().into())
+    }
+}
+
+impl FromSql for MessageId {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        <[u8; 12]>::column_result(value).map(Self::from)
+    }
+}
