@@ -130,27 +130,30 @@ pub struct Typist {
 }
 
 impl Typing {
-    /// Starts or renews.
+    /// Starts or renews. Returns who hears of it: with a renewal, all who heard of it before too.
     pub fn start(
         &mut self,
-        conversation: Id,
-        user: Id,
+        conversation: &Id,
+        user: &Id,
         name: Arc<str>,
         mut audience: Conversation,
         socket: SocketId,
-    ) {
+    ) -> Conversation {
         let until = Instant::now() + TYPING_LASTS;
         let key = (conversation.clone(), user.clone());
         self.deadlines.push_back((until, key.clone()));
         if let Some(before) = self.typing.remove(&key) {
-            // Whoever was told that it began is told that it ends.
+            // Whoever was told that it began has to be told that it ends.
             let missing = before.audience.participants.difference(&audience.participants);
             let missing: Vec<_> = missing.cloned().collect();
             if !missing.is_empty() {
                 Arc::make_mut(&mut audience.participants).extend(missing);
             }
         }
+        let heard_by = audience.clone();
+        let (conversation, user) = key.clone();
         self.typing.insert(key, Typist { conversation, user, name, audience, socket, until });
+        heard_by
     }
 
     /// Returns who was typing, if they were.

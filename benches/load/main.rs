@@ -1,7 +1,7 @@
 //! Messages per second, and what each costs the server, beside a Node server that stores as durably.
 //!
 //! `cargo bench --bench load` starts each server fresh, in turns, and prints medians of the rounds
-//! with ratios to the first server. The generator speaks raw Engine.IO frames on one thread, so
+//! with ratios to the last one. The generator speaks raw Engine.IO frames on one thread, so
 //! that it is not what is measured. Node's server takes part if `benches/peers` is installed.
 
 mod server;

@@ -132,8 +132,9 @@ impl Delivery {
                 request.acknowledge(&Ack::Sent { ok: true, message: &message });
             }
             Effect::TypingStarted { conversation, user, name, audience } => {
-                self.tell_typing(&conversation, &user, &name, true, &audience);
-                self.typing.start(conversation, user, name, audience, socket);
+                let heard_by =
+                    self.typing.start(&conversation, &user, name.clone(), audience, socket);
+                self.tell_typing(&conversation, &user, &name, true, &heard_by);
                 request.acknowledge(&Ack::Done { ok: true });
             }
             Effect::TypingStopped { conversation, user } => {

@@ -61,4 +61,6 @@ conversations! {
     a_socket_has_one_identity = "identity",
     what_does_not_fit_is_refused = "wrong-payloads",
     rooms_are_left = "leaving",
+    who_waits_for_a_room_is_in_it = "waiting-room",
+    a_message_has_its_limits = "limits",
 }

@@ -1,10 +1,11 @@
 //! The server is killed in the middle of traffic, or its disk is full, and every confirmed message
 //! is there.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use radio_istic::client::Client;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::{
     process::Process,
@@ -14,9 +15,14 @@ use crate::{
 const WRITERS: usize = 6;
 const ROUNDS: usize = 5;
 
-/// Writes until the server is gone. Returns the contents that were confirmed, in order, and how
-/// many were sent in all.
-async fn write(url: String, writer: usize, from: usize) -> (Vec<String>, usize) {
+/// Writes until the server is gone, and tells when it has `begun`. Returns the
+/// contents that were confirmed, in order, and how many were sent in all.
+async fn write(
+    url: String,
+    writer: usize,
+    from: usize,
+    begun: Arc<Semaphore>,
+) -> (Vec<String>, usize) {
     let mut client = Client::connect(&url).await.unwrap();
     let mut confirmed = Vec::new();
     let mut next = from;
@@ -43,7 +49,15 @@ async fn write(url: String, writer: usize, from: usize) -> (Vec<String>, usize) 
                 Err(_) => return (confirmed, next),
             }
         }
+        begun.add_permits(1);
     }
+}
+
+/// Waits until as many writers as there are have something confirmed, and then a little, so that
+/// the kill comes at another moment each time.
+async fn traffic(begun: &Semaphore, writers: usize, round: usize) {
+    begun.acquire_many(writers as u32).await.unwrap().forget();
+    tokio::time::sleep(Duration::from_millis(70 * round as u64)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -53,10 +67,13 @@ async fn a_confirmed_message_survives_the_servers_sudden_death() {
     let mut next = [0; WRITERS];
     for round in 0..ROUNDS {
         let server = Process::start(directory.path());
+        let begun = Arc::new(Semaphore::new(0));
         let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| tokio::spawn(write(server.url.clone(), writer, next[writer])))
+            .map(|writer| {
+                tokio::spawn(write(server.url.clone(), writer, next[writer], begun.clone()))
+            })
             .collect();
-        tokio::time::sleep(Duration::from_millis(150 + 70 * round as u64)).await;
+        within(traffic(&begun, 5 * WRITERS, round)).await;
         server.kill();
         for (writer, written) in writers.into_iter().enumerate() {
             let (contents, sent) = within(written).await.unwrap();
@@ -91,8 +108,9 @@ async fn a_confirmed_message_survives_the_servers_sudden_death() {
 async fn a_retry_after_the_crash_stores_nothing_twice() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path());
-    let writer = tokio::spawn(write(server.url.clone(), 0, 0));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let begun = Arc::new(Semaphore::new(0));
+    let writer = tokio::spawn(write(server.url.clone(), 0, 0, begun.clone()));
+    within(traffic(&begun, 10, 0)).await;
     server.kill();
     let (confirmed, sent) = within(writer).await.unwrap();
 
@@ -136,7 +154,9 @@ async fn a_full_disk_refuses_messages_and_keeps_everything_else_going() {
         assert!(confirmed.len() < 1_000, "the disk does not get full");
     }
 
-    // The server goes on: people come, read and type.
+    // The server goes on: people come, read and type. Coming back does not make the disk well.
+    let alice_again = json!({ "id": "alice", "name": "Alice" });
+    assert_eq!(within(alice.ask("authenticate", alice_again)).await.unwrap()["ok"], true);
     let health: serde_json::Value =
         reqwest::get(format!("{}/health", server.url)).await.unwrap().json().await.unwrap();
     assert_eq!(

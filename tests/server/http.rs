@@ -1,5 +1,6 @@
 //! What is served over HTTP, and to which pages.
 
+use radio_istic::config::Settings;
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -132,4 +133,24 @@ async fn a_preflight_allows_get_and_post_with_credentials() {
     assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_HEADERS], "content-type");
     let response = within(preflight("http://evil.example")).await.unwrap();
     assert!(!response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+}
+
+#[tokio::test]
+async fn the_origins_that_are_set_are_the_ones_that_are_allowed() {
+    let allowed_origins = Some("https://Chat.example.com/, https://other.example".into());
+    let settings = Settings { allowed_origins, ..Settings::default() };
+    let server = Server::start_with(tempfile::tempdir().unwrap(), settings).await;
+    let origins = [
+        ("https://chat.example.com", StatusCode::OK),
+        ("https://other.example", StatusCode::OK),
+        ("http://localhost:3000", StatusCode::FORBIDDEN),
+        (&*server.url, StatusCode::OK),
+    ];
+    for (origin, status) in origins {
+        assert_eq!(
+            from_page(&server, Method::GET, POLLING, origin).await.status(),
+            status,
+            "{origin}"
+        );
+    }
 }

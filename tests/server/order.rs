@@ -179,3 +179,37 @@ async fn the_longest_message_fits_and_the_next_longer_one_does_not() {
         assert_eq!(answer["error"]["code"], code);
     }
 }
+
+#[tokio::test]
+async fn pages_have_their_sizes_when_no_limit_is_given() {
+    let server = Server::start().await;
+    let mut alice = server.user("alice").await;
+    for number in 0..101 {
+        let message = json!({ "conversationId": "long", "message": number.to_string() });
+        within(alice.ask("send-message", message)).await.unwrap();
+    }
+    let request = json!({ "conversationId": "long" });
+    let answer = within(alice.ask("join-conversation", request)).await.unwrap();
+    let messages = answer["messages"].as_array().unwrap();
+    assert_eq!((messages.len(), &messages[0]["content"]), (100, &json!("1")));
+    assert_eq!(answer["hasMore"], true);
+
+    for number in 0..50 {
+        let message = json!({ "conversationId": format!("c{number}"), "message": "Hi" });
+        within(alice.ask("send-message", message)).await.unwrap();
+    }
+    let answer = within(alice.ask("list-conversations", json!({}))).await.unwrap();
+    assert_eq!(answer["conversations"].as_array().unwrap().len(), 50);
+    assert_eq!(answer["hasMore"], true);
+
+    for number in 0..20 {
+        let mut user = server.user(&format!("user-{number:02}")).await;
+        within(user.ask("join-conversation", json!({ "conversationId": "long" }))).await.unwrap();
+    }
+    let request = json!({ "before": "c0" });
+    let answer = within(alice.ask("list-conversations", request)).await.unwrap();
+    let participants = answer["conversations"][0]["participants"].as_array().unwrap();
+    let ids: Vec<_> =
+        participants.iter().map(|participant| participant["id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), ids[0], ids[19]), (20, "alice", "user-18"));
+}

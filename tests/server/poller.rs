@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Server, within};
+use crate::support::within;
 
 pub struct Poller {
     http: reqwest::Client,
@@ -12,9 +12,9 @@ pub struct Poller {
 }
 
 impl Poller {
-    pub async fn connect(server: &Server) -> Self {
+    pub async fn connect(server: &str) -> Self {
         let http = reqwest::Client::new();
-        let url = format!("{}/socket.io/?EIO=4&transport=polling", server.url);
+        let url = format!("{server}/socket.io/?EIO=4&transport=polling");
         let opened = within(http.get(&url).send()).await.unwrap().text().await.unwrap();
         let open: Value = serde_json::from_str(&opened[1..]).unwrap();
         let session = format!("{url}&sid={}", open["sid"].as_str().unwrap());

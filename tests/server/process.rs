@@ -1,7 +1,9 @@
 //! The binary as an operator meets it: what it refuses, and how it stops.
 
 use std::{
+    fs::Permissions,
     io::{BufRead, BufReader},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -11,7 +13,10 @@ use radio_istic::client::{Client, Received};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{history, within};
+use crate::{
+    poller::Poller,
+    support::{history, within},
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_radio-istic");
 
@@ -28,21 +33,24 @@ impl Process {
     }
 
     pub fn start_at(directory: &Path, port: &str) -> Self {
-        Self::spawn(&mut command(directory), port)
+        Self::spawn(command(directory).env("SQLITE_PATH", "chat.db"), port)
     }
 
     /// Starts with files that may not grow over `blocks` of 512 bytes, as on a disk that is full.
     pub fn start_with_little_space(directory: &Path, blocks: usize) -> Self {
         let mut shell = Command::new("sh");
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {BINARY}");
-        shell.args(["-c", &script]).current_dir(directory).env_clear();
+        shell
+            .args(["-c", &script])
+            .current_dir(directory)
+            .env_clear()
+            .env("SQLITE_PATH", "chat.db");
         Self::spawn(&mut shell, "0")
     }
 
     fn spawn(command: &mut Command, port: &str) -> Self {
         let mut child = command
             .env("PORT", port)
-            .env("SQLITE_PATH", "chat.db")
             .env("LOG_FORMAT", "json")
             .stderr(Stdio::piped())
             .spawn()
@@ -212,20 +220,82 @@ async fn a_second_server_on_the_same_file_or_port_is_refused() {
     first.kill();
 }
 
-#[test]
-fn nothing_is_kept_in_memory() {
+#[tokio::test]
+async fn nothing_is_kept_in_memory() {
     let directory = tempfile::tempdir().unwrap();
-    let mut child = command(directory.path())
-        .args(["--port=0", "--sqlite-path=:memory:"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("listening"), "{line}");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let mut in_memory = command(directory.path());
+    in_memory.env("SQLITE_PATH", ":memory:").env("TMPDIR", directory.path());
+    let server = Process::spawn(&mut in_memory, "0");
+    let mut alice = within(Client::connect(&server.url)).await.unwrap();
+    let message = json!({ "conversationId": "c1", "senderId": "alice", "message": "Not for long" });
+    assert_eq!(within(alice.ask("send-message", message)).await.unwrap()["ok"], true);
+    assert_eq!(history(&server.url, "c1", "alice").await.len(), 1);
+    server.kill();
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+#[test]
+fn on_a_platform_the_server_listens_to_all() {
+    let directory = tempfile::tempdir().unwrap();
+    for (variable, address) in [
+        ("FLY_APP_NAME", "http://0.0.0.0:"),
+        ("RENDER", "http://0.0.0.0:"),
+        ("OTHER", "http://127.0.0.1:"),
+    ] {
+        let server = Process::spawn(
+            command(directory.path()).env(variable, "x").env("SQLITE_PATH", ":memory:"),
+            "0",
+        );
+        assert!(server.url.starts_with(address), "{variable}: {}", server.url);
+        server.kill();
+    }
+}
+
+#[test]
+fn a_file_that_is_not_writable_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    Process::start(directory.path()).stop();
+    let path = directory.path().join("chat.db");
+    let mode =
+        |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    mode(directory.path(), 0o755);
+    mode(&path, 0o444);
+    // Modes mean nothing to root: the server is started as somebody else. It runs from a copy,
+    // because the build directory may not be open to everybody.
+    let binary = directory.path().join("radio-istic");
+    std::fs::copy(BINARY, &binary).unwrap();
+    mode(&binary, 0o755);
+    let before = std::fs::read(&path).unwrap();
+    let is_root = std::fs::metadata(directory.path()).unwrap().uid() == 0;
+    let mut as_nobody = if is_root { Command::new("setpriv") } else { Command::new(&binary) };
+    if is_root {
+        as_nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&binary);
+    }
+    as_nobody.args(["--port=0", "--sqlite-path=chat.db"]).current_dir(&directory);
+    let line = refusal(&mut as_nobody);
+    assert!(line.starts_with(r#"SQLITE_PATH: "chat.db": not writable: "#), "{line}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poller_gets_its_confirmations_from_a_server_that_stops() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Process::start(directory.path());
+    let mut poller = Poller::connect(&server.url).await;
+    let events: Vec<_> = (1..=20)
+        .map(|number| {
+            let message = json!({ "conversationId": "c1", "senderId": "alice", "message": number.to_string() });
+            format!("42{number}{}", json!(["send-message", message]))
+        })
+        .collect();
+    poller.post(&events.join("\u{1e}")).await;
+    server.signal("-TERM");
+    for number in 1..=20 {
+        let answer = poller.packet(&format!("43{number}[")).await;
+        assert_eq!(answer[0]["message"]["content"], number.to_string());
+    }
+    let status = tokio::task::spawn_blocking(move || server.child.wait().unwrap());
+    assert!(within(status).await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -73,13 +73,27 @@ async fn a_poller_that_does_not_come_back_is_put_out() {
     let server = Server::start().await;
     let mut alice = server.user("alice").await;
     send(&mut alice, 1, "first").await;
-    let mut sleeper = Poller::connect(&server).await;
+    let mut sleeper = Poller::connect(&server.url).await;
     let request = json!({ "conversationId": "room", "userId": "sleeper" });
     sleeper.ask(1, "join-conversation", request).await;
 
     send(&mut alice, 8_300, "more than its buffer takes").await;
     server.health(|health| health["connections"] == 1).await;
     assert_eq!(sleeper.post("2").await, StatusCode::BAD_REQUEST, "its session is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_poller_that_only_asks_is_put_out() {
+    let server = Server::start().await;
+    let mut alice = server.user("alice").await;
+    send(&mut alice, 100, &"🎉".repeat(10_000)).await;
+    let glutton = Poller::connect(&server.url).await;
+    // Each answer has eight megabytes, and it fetches none of them.
+    for number in 1..=5 {
+        let join = json!(["join-conversation", { "conversationId": "room", "userId": "glutton" }]);
+        glutton.post(&format!("42{number}{join}")).await;
+    }
+    server.health(|health| health["connections"] == 1).await;
 }
 
 #[tokio::test]

@@ -28,11 +28,12 @@ impl Server {
 
     /// Starts on the file in `directory`, which another server may have left there.
     pub async fn start_in(directory: TempDir) -> Self {
-        let settings = Settings {
-            sqlite_path: Some(directory.path().join("chat.db").to_str().unwrap().into()),
-            ..Settings::default()
-        };
-        let config = Config::new(&settings).unwrap();
+        Self::start_with(directory, Settings::default()).await
+    }
+
+    pub async fn start_with(directory: TempDir, settings: Settings) -> Self {
+        let path = directory.path().join("chat.db").to_str().unwrap().to_owned();
+        let config = Config::new(&Settings { sqlite_path: Some(path), ..settings }).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();

@@ -14,8 +14,8 @@ use crate::{
 #[tokio::test]
 async fn two_people_talk_over_polling_only() {
     let server = Server::start().await;
-    let mut alice = Poller::connect(&server).await;
-    let mut bob = Poller::connect(&server).await;
+    let mut alice = Poller::connect(&server.url).await;
+    let mut bob = Poller::connect(&server.url).await;
     alice.ask(1, "authenticate", json!({ "id": "alice" })).await;
     bob.ask(1, "authenticate", json!({ "id": "bob" })).await;
     let message =
@@ -38,7 +38,7 @@ async fn a_page_of_the_longest_messages_comes_over_polling() {
         let answer = within(alice.ask("send-message", message)).await.unwrap();
         assert_eq!(answer["ok"], true);
     }
-    let mut bob = Poller::connect(&server).await;
+    let mut bob = Poller::connect(&server.url).await;
     let answer =
         bob.ask(1, "join-conversation", json!({ "conversationId": "c1", "userId": "bob" })).await;
     assert_eq!(answer[0]["messages"].as_array().unwrap().len(), 100);
@@ -111,7 +111,7 @@ async fn what_is_no_packet_closes_its_connection_and_no_other() {
 #[tokio::test]
 async fn a_polling_request_that_is_too_large_is_refused() {
     let server = Server::start().await;
-    let poller = Poller::connect(&server).await;
+    let poller = Poller::connect(&server.url).await;
     let status = poller.post(&format!("42[\"x\",\"{}\"]", "x".repeat(1_000_000))).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
