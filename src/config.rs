@@ -13,9 +13,10 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
+use mongodb::options::ClientOptions;
 use tracing_subscriber::EnvFilter;
 
-use crate::http::Origins;
+use crate::{http::Origins, storage};
 
 /// What an operator may set, as it was written.
 #[derive(Args, Clone, Debug, Default)]
@@ -31,6 +32,10 @@ pub struct Settings {
     /// The SQLite file; `:memory:` keeps nothing [default: radio-istic.db]
     #[arg(long, env, value_name = "FILE")]
     pub sqlite_path: Option<String>,
+
+    /// MongoDB's connection string; without one, messages are kept in SQLite
+    #[arg(long, env, value_name = "URI", hide_env_values = true)]
+    pub mongodb_uri: Option<String>,
 
     /// Origins whose pages may connect, comma-separated, or `*` [default: those of this machine]
     #[arg(long, env, value_name = "ORIGINS")]
@@ -51,8 +56,7 @@ pub struct Settings {
 
 /// Settings of the contract that this version does not have. Ignoring one would be worse than not
 /// starting: a server with a `JWT_SECRET` must not let everybody in.
-const NOT_SUPPORTED: [&str; 5] =
-    ["MONGODB_URI", "JWT_SECRET", "RATE_LIMIT", "CONNECTION_LIMIT", "TRUSTED_PROXY"];
+const NOT_SUPPORTED: [&str; 4] = ["JWT_SECRET", "RATE_LIMIT", "CONNECTION_LIMIT", "TRUSTED_PROXY"];
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -67,6 +71,8 @@ pub struct Config {
 pub enum StorageConfig {
     /// In a file; `:memory:` keeps nothing.
     Sqlite(PathBuf),
+    /// In MongoDB. What is accepted while it is away waits in the file `outbox`.
+    Mongo { options: Box<ClientOptions>, outbox: PathBuf },
 }
 
 /// How and which log lines are written.
@@ -94,8 +100,9 @@ pub fn load_dotenv() -> Result<()> {
 }
 
 impl Config {
-    /// Checks the settings. The error is one line for the operator.
-    pub fn new(settings: &Settings) -> Result<Self> {
+    /// Checks the settings. The error is one line for the operator. A `mongodb+srv` address is
+    /// looked up.
+    pub async fn new(settings: &Settings) -> Result<Self> {
         for name in NOT_SUPPORTED {
             if env::var_os(name).is_some_and(|value| !value.is_empty()) {
                 bail!("{name} is set, but this version does not support it: unset it to start");
@@ -127,12 +134,18 @@ impl Config {
                 )
             })?,
         };
-        let path = given(&settings.sqlite_path).unwrap_or("radio-istic.db");
-        Ok(Self {
-            address: SocketAddr::new(host, port),
-            storage: StorageConfig::Sqlite(path.into()),
-            origins,
-        })
+        let path = Path::new(given(&settings.sqlite_path).unwrap_or("radio-istic.db"));
+        let storage = match given(&settings.mongodb_uri) {
+            None => StorageConfig::Sqlite(path.into()),
+            Some(uri) => {
+                let options =
+                    storage::parse(uri).await.map_err(|reason| storage::unusable(&reason))?;
+                let in_memory = path == Path::new(":memory:");
+                let outbox = if in_memory { path.into() } else { path.with_extension("outbox.db") };
+                StorageConfig::Mongo { options: Box::new(options), outbox }
+            }
+        };
+        Ok(Self { address: SocketAddr::new(host, port), storage, origins })
     }
 }
 

@@ -40,7 +40,7 @@ mod vitals;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tokio::{
     net::TcpListener,
     sync::{mpsc::unbounded_channel, oneshot},
@@ -48,7 +48,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, StorageConfig},
+    config::Config,
     delivery::Delivery,
     gateway::Gateway,
     net::{Listener, Via},
@@ -73,10 +73,7 @@ pub async fn serve(
     config: Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let storage = tokio::task::spawn_blocking({
-        let StorageConfig::Sqlite(path) = config.storage.clone();
-        move || Storage::open(&config.storage).with_context(|| format!("SQLITE_PATH: {path:?}"))
-    });
+    let storage = tokio::task::spawn_blocking(move || Storage::open(&config.storage));
     let storage = Arc::new(storage.await??);
     let vitals = Arc::new(Vitals::new());
     let (committed, to_deliver) = unbounded_channel();

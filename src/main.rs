@@ -31,9 +31,9 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     config::load_dotenv()?;
     let settings = Cli::parse().settings;
-    let config = Config::new(&settings)?;
-    start_logging(LogConfig::new(&settings)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let config = runtime.block_on(Config::new(&settings))?;
+    start_logging(LogConfig::new(&settings)?);
     runtime.block_on(async {
         let listener = TcpListener::bind(config.address)
             .await

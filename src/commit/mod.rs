@@ -82,8 +82,9 @@ pub fn start(
     committed: UnboundedSender<Vec<Committed>>,
 ) -> Result<(Commits, JoinHandle<()>)> {
     let last_id = storage.newest_message()?;
+    let is_shared = storage.is_shared();
     let (sender, receiver) = unbounded_channel();
-    let writer = Writer { storage, vitals, planner: Planner::new(last_id) };
+    let writer = Writer { storage, vitals, planner: Planner::new(last_id, is_shared) };
     let thread = std::thread::Builder::new()
         .name("writer".into())
         .spawn(move || writer.run(receiver, &committed))
@@ -172,7 +173,8 @@ mod tests {
         rusqlite::Connection::open(path).unwrap().execute_batch(poison).unwrap();
 
         let vitals = Arc::new(Vitals::new());
-        let mut writer = Writer { storage: storage.clone(), vitals, planner: Planner::new(None) };
+        let mut writer =
+            Writer { storage: storage.clone(), vitals, planner: Planner::new(None, false) };
         let batch = ["1", "poison", "2", "3"]
             .map(|content| plan::tests::send("c1", "alice", Some("bob"), content));
         let outcomes = writer.commit(&batch.iter().collect::<Vec<_>>());
@@ -180,7 +182,7 @@ mod tests {
         let sent: Vec<_> = outcomes.iter().map(Result::is_ok).collect();
         assert_eq!(sent, [true, false, true, true]);
         assert!(matches!(outcomes[1], Err(Refusal::StorageUnavailable)));
-        let Storage::Sqlite(sqlite) = &*storage;
+        let Storage::Sqlite(sqlite) = &*storage else { panic!("opened as SQLite") };
         let id = "c1".parse().unwrap();
         let history = sqlite
             .history(&id, crate::storage::Window::Newest, crate::contract::HISTORY_PAGE)

@@ -44,12 +44,14 @@ pub struct Planner {
     conversations: Conversations,
     last_id: Option<MessageId>,
     last_time: Time,
+    is_shared: bool,
 }
 
 impl Planner {
     /// New messages get ids greater than `last_id`.
-    pub fn new(last_id: Option<MessageId>) -> Self {
-        Self { conversations: Conversations::new(), last_id, last_time: Time(0) }
+    /// In a shared storage, others change conversations too.
+    pub fn new(last_id: Option<MessageId>, is_shared: bool) -> Self {
+        Self { conversations: Conversations::new(), last_id, last_time: Time(0), is_shared }
     }
 
     /// What has to be found before these events can be decided.
@@ -57,7 +59,7 @@ impl Planner {
         let mut lookup = Lookup::default();
         for action in actions {
             if let Some(id) = action.conversation()
-                && !self.conversations.knows(id)
+                && (self.is_shared || !self.conversations.knows(id))
             {
                 lookup.conversations.insert(id.clone());
             }
@@ -82,6 +84,11 @@ impl Planner {
 
     /// Decides the events in their order.
     pub fn plan(&mut self, actions: &[&Action], mut found: Found) -> Plan {
+        if self.is_shared && found.is_everything {
+            for id in actions.iter().filter_map(|action| action.conversation()) {
+                self.conversations.forget(id);
+            }
+        }
         for (id, conversation) in found.conversations.drain() {
             self.conversations.remember(id, conversation);
         }
@@ -208,7 +215,7 @@ impl Planner {
         if let Some(key) = sent_key {
             found.sent.insert(key, Message::clone(&message));
         }
-        writes.push(Write::Message { message: message.clone(), is_open: audience.is_open });
+        writes.push(Write::Message { message: message.clone(), conversation: audience.clone() });
         Ok(Effect::Sent { message, audience })
     }
 
@@ -311,7 +318,7 @@ pub mod tests {
 
     /// Decides the events in one batch. Nothing is stored before.
     fn decide(actions: &[Action]) -> (Vec<Result<Effect, Refusal>>, Vec<Write>) {
-        let mut planner = Planner::new(None);
+        let mut planner = Planner::new(None, false);
         let plan = planner.plan(&actions.iter().collect::<Vec<_>>(), Found::default());
         let outcomes = plan.outcomes.into_iter().map(|planned| planned.outcome);
         (outcomes.collect(), plan.writes)

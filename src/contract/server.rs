@@ -89,6 +89,8 @@ pub enum ServerEvent<'a> {
         /// An array of [`Message`], the oldest first.
         messages: &'a RawValue,
         has_more: bool,
+        #[serde(skip_serializing_if = "is_false")]
+        partial: bool,
     },
     ConversationList {
         /// An array of [`ConversationSummary`], the most recently active first.
@@ -160,13 +162,39 @@ pub struct Packet {
 #[derive(Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
 pub enum Ack<'a> {
-    Done { ok: bool },
-    User { ok: bool, user: &'a RawValue },
-    Joined { ok: bool, conversation_id: &'a Id, messages: &'a RawValue, has_more: bool },
-    Sent { ok: bool, message: &'a RawValue },
-    Read { ok: bool, message_ids: &'a [MessageId], read_at: Time },
-    Listed { ok: bool, conversations: &'a RawValue, has_more: bool },
-    Refused { ok: bool, error: AckError<'a> },
+    Done {
+        ok: bool,
+    },
+    User {
+        ok: bool,
+        user: &'a RawValue,
+    },
+    Joined {
+        ok: bool,
+        conversation_id: &'a Id,
+        messages: &'a RawValue,
+        has_more: bool,
+        #[serde(skip_serializing_if = "is_false")]
+        partial: bool,
+    },
+    Sent {
+        ok: bool,
+        message: &'a RawValue,
+    },
+    Read {
+        ok: bool,
+        message_ids: &'a [MessageId],
+        read_at: Time,
+    },
+    Listed {
+        ok: bool,
+        conversations: &'a RawValue,
+        has_more: bool,
+    },
+    Refused {
+        ok: bool,
+        error: AckError<'a>,
+    },
 }
 
 #[derive(Serialize)]
@@ -184,4 +212,9 @@ impl<'a> Ack<'a> {
 /// The JSON of a value of this module.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Box<RawValue> {
     to_raw_value(value).expect("wire types have string keys and times within the calendar")
+}
+
+/// `partial` is there only while the database is away.
+fn is_false(value: &bool) -> bool {
+    !value
 }

@@ -112,7 +112,9 @@ impl Delivery {
                         Some((window, limit)) => {
                             storage.history(conversation.clone(), window, limit).await
                         }
-                        None => Ok(Page { entries: Vec::new(), has_more: false }),
+                        None => {
+                            Ok(Page { entries: Vec::new(), has_more: false, is_partial: false })
+                        }
                     };
                     Answer::History {
                         conversation,
@@ -170,10 +172,13 @@ impl Delivery {
             self.presence.describe(profile);
         } else if self.presence.come(profile) {
             self.vitals.online_users.store(self.presence.len(), Ordering::Relaxed);
+            let now = Time::now();
+            let socket = request.session.outlet.sid.to_string();
+            self.storage.status_changed(&user, Some(socket), now);
             self.tell_all(&ServerEvent::UserStatusChange {
                 user_id: &user,
                 status: Status::Online,
-                timestamp: Time::now(),
+                timestamp: now,
                 last_seen: None,
             });
         }
@@ -224,6 +229,7 @@ impl Delivery {
         if self.presence.go(user) {
             self.vitals.online_users.store(self.presence.len(), Ordering::Relaxed);
             let now = Time::now();
+            self.storage.status_changed(user, None, now);
             self.tell_all(&ServerEvent::UserStatusChange {
                 user_id: user,
                 status: Status::Offline,

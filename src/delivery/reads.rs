@@ -29,11 +29,16 @@ pub enum Answer {
 pub struct EncodedHistory {
     messages: Box<RawValue>,
     has_more: bool,
+    is_partial: bool,
 }
 
 impl EncodedHistory {
     pub fn new(page: Page<Message>) -> Self {
-        Self { messages: encode(&page.entries), has_more: page.has_more }
+        Self {
+            messages: encode(&page.entries),
+            has_more: page.has_more,
+            is_partial: page.is_partial,
+        }
     }
 }
 
@@ -58,7 +63,7 @@ impl Delivery {
         match answer {
             Answer::History {
                 conversation,
-                page: Ok(EncodedHistory { messages, has_more }),
+                page: Ok(EncodedHistory { messages, has_more, is_partial: partial }),
                 ..
             } => {
                 let conversation_id = &conversation;
@@ -67,8 +72,15 @@ impl Delivery {
                     conversation_id,
                     messages,
                     has_more,
+                    partial,
                 });
-                request.acknowledge(&Ack::Joined { ok: true, conversation_id, messages, has_more });
+                request.acknowledge(&Ack::Joined {
+                    ok: true,
+                    conversation_id,
+                    messages,
+                    has_more,
+                    partial,
+                });
             }
             Answer::History { conversation, has_entered, page: Err(error) } => {
                 if has_entered {
@@ -76,7 +88,7 @@ impl Delivery {
                 }
                 self.take_back(request, &failure(&error));
             }
-            Answer::Conversations(Ok(Some(Page { entries, has_more }))) => {
+            Answer::Conversations(Ok(Some(Page { entries, has_more, .. }))) => {
                 let summaries: Vec<_> =
                     entries.into_iter().map(|entry| self.summarize(entry)).collect();
                 let conversations = &encode(&summaries);

@@ -9,7 +9,7 @@ use socketioxide::{
     SendError, SocketError, TransportType,
     extract::AckSender,
     handler::{FromMessageParts, Value},
-    socket::Socket,
+    socket::{Sid, Socket},
 };
 
 use super::{Gateway, first_connection};
@@ -23,6 +23,8 @@ const UNSENT_BYTES: u64 = 16_000_000;
 
 /// A socket's way out: what it is sent, in order, and the end of its transport.
 pub struct Outlet {
+    /// The socket's id on the wire.
+    pub sid: Sid,
     /// Weak, because the socket's handlers own the session, which owns this.
     socket: Weak<Socket>,
     gateway: Arc<Gateway>,
@@ -38,6 +40,7 @@ pub struct Outlet {
 impl Outlet {
     pub fn new(socket: &Arc<Socket>, gateway: Arc<Gateway>) -> Self {
         Self {
+            sid: socket.id,
             socket: Arc::downgrade(socket),
             gateway,
             connection: OnceLock::new(),

@@ -143,26 +143,34 @@ async fn health(State(app): State<App>) -> impl IntoResponse {
         /// Seconds.
         uptime: f64,
         version: &'static str,
-        storage: StorageHealth,
+        storage: Storage,
         connections: usize,
         online_users: usize,
     }
 
     #[derive(Serialize)]
-    struct StorageHealth {
+    struct Storage {
         backend: &'static str,
         connected: bool,
-        /// Messages that are confirmed and not yet in the database. SQLite has none.
+        /// Changes that are confirmed and not yet in the database. SQLite has none.
         pending: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rejected: Option<u64>,
     }
 
     let vitals = &app.vitals;
-    let connected = vitals.storage_works.load(Ordering::Relaxed);
+    let storage = app.storage.health();
+    let connected = storage.is_connected && vitals.storage_works.load(Ordering::Relaxed);
     let health = Health {
         status: if connected { "healthy" } else { "degraded" },
         uptime: vitals.started.elapsed().as_secs_f64(),
         version: env!("CARGO_PKG_VERSION"),
-        storage: StorageHealth { backend: app.storage.backend(), connected, pending: 0 },
+        storage: Storage {
+            backend: storage.backend,
+            connected,
+            pending: storage.pending,
+            rejected: Some(storage.rejected).filter(|rejected| *rejected > 0),
+        },
         connections: vitals.connections.load(Ordering::Relaxed),
         online_users: vitals.online_users.load(Ordering::Relaxed),
     };

@@ -3,6 +3,8 @@
 //! A write is decided elsewhere (`commit`) and arrives here as plain [`Write`]s, a batch at a
 //! time, each batch one transaction. Row and document types never leave their engine's file.
 
+mod mongo;
+mod outbox;
 mod sqlite;
 
 use std::{
@@ -10,18 +12,20 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{
     config::StorageConfig,
     contract::{Id, Message, MessageId, PageLimit, Participant, Time},
 };
 
+pub use mongo::{Mongo, parse, unusable};
 pub use sqlite::Sqlite;
 
 /// The engine that was configured.
 pub enum Storage {
     Sqlite(Sqlite),
+    Mongo(Mongo),
 }
 
 /// Who may take part in a conversation.
@@ -55,6 +59,9 @@ pub struct Found {
     pub conversations: HashMap<Id, Conversation>,
     pub sent: HashMap<SentKey, Message>,
     pub messages: HashSet<(Id, MessageId)>,
+    /// What was asked and is not here does not exist. False while the database is away: then what
+    /// is remembered holds.
+    pub is_everything: bool,
 }
 
 /// A user as `authenticate` described them; what is `None` was not said.
@@ -77,7 +84,7 @@ pub enum Write {
     Participants { conversation: Id, users: Vec<Id> },
     /// Stores a message, makes it the conversation's last one, and, unless the conversation is
     /// open, raises the unread count of everybody but the sender.
-    Message { message: Arc<Message>, is_open: bool },
+    Message { message: Arc<Message>, conversation: Conversation },
     /// Adds `reader` to the readers of these messages (of all without `messages`) that others
     /// wrote, and resets the reader's unread count.
     Receipts { conversation: Id, reader: Id, messages: Option<Vec<MessageId>>, at: Time },
@@ -104,6 +111,8 @@ pub enum Window {
 pub struct Page<T> {
     pub entries: Vec<T>,
     pub has_more: bool,
+    /// The database is away: there may be more entries anywhere.
+    pub is_partial: bool,
 }
 
 /// A conversation of a user's. Who of the participants is online, the storage cannot say.
@@ -116,26 +125,56 @@ pub struct Summary {
     pub unread_count: u64,
 }
 
+/// What `/health` tells of the storage.
+pub struct StorageHealth {
+    pub backend: &'static str,
+    /// Whether the database answers.
+    pub is_connected: bool,
+    /// Changes that are confirmed and not in the database yet.
+    pub pending: u64,
+    /// Changes that the database has refused for good.
+    pub rejected: u64,
+}
+
 impl Storage {
     /// Opens what the configuration names. Fails with one line that says what is wrong; a file
-    /// that is not this server's is left as it is.
+    /// that is not this server's is left as it is. Blocks, and must be called where tasks can be
+    /// spawned.
     pub fn open(config: &StorageConfig) -> Result<Self> {
         match config {
-            StorageConfig::Sqlite(path) => Sqlite::open(path).map(Self::Sqlite),
+            StorageConfig::Sqlite(path) => Sqlite::open(path)
+                .map(Self::Sqlite)
+                .with_context(|| format!("SQLITE_PATH: {path:?}")),
+            StorageConfig::Mongo { options, outbox } => {
+                Mongo::open((**options).clone(), outbox).map(Self::Mongo)
+            }
         }
     }
 
-    /// The engine's name in `/health`.
-    pub fn backend(&self) -> &'static str {
+    pub fn health(&self) -> StorageHealth {
         match self {
-            Self::Sqlite(_) => "sqlite",
+            Self::Sqlite(_) => {
+                StorageHealth { backend: "sqlite", is_connected: true, pending: 0, rejected: 0 }
+            }
+            Self::Mongo(mongo) => StorageHealth {
+                backend: "mongodb",
+                is_connected: mongo.is_connected(),
+                pending: mongo.pending(),
+                rejected: mongo.rejected(),
+            },
         }
     }
 
-    /// The greatest message id there is. Blocks.
+    /// Whether somebody else may change conversations, so that they have to be asked for each time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Mongo(_))
+    }
+
+    /// The greatest message id that this server has made, as far as it is known. Blocks.
     pub fn newest_message(&self) -> Result<Option<MessageId>> {
         match self {
             Self::Sqlite(sqlite) => sqlite.newest_message(),
+            Self::Mongo(mongo) => mongo.newest_message(),
         }
     }
 
@@ -143,6 +182,7 @@ impl Storage {
     pub fn find(&self, lookup: &Lookup) -> Result<Found> {
         match self {
             Self::Sqlite(sqlite) => sqlite.find(lookup),
+            Self::Mongo(mongo) => mongo.find(lookup),
         }
     }
 
@@ -153,6 +193,7 @@ impl Storage {
         }
         match self {
             Self::Sqlite(sqlite) => sqlite.write(writes),
+            Self::Mongo(mongo) => mongo.write(writes),
         }
     }
 
@@ -163,10 +204,12 @@ impl Storage {
         window: Window,
         limit: PageLimit,
     ) -> Result<Page<Message>> {
-        self.blocking(move |storage| match storage {
-            Self::Sqlite(sqlite) => sqlite.history(&conversation, window, limit),
-        })
-        .await
+        match &**self {
+            Self::Sqlite(_) => {
+                self.blocking(move |sqlite| sqlite.history(&conversation, window, limit)).await
+            }
+            Self::Mongo(mongo) => mongo.history(&conversation, window, limit).await,
+        }
     }
 
     /// A page of a user's conversations, the most recently active first, behind the
@@ -177,18 +220,38 @@ impl Storage {
         before: Option<Id>,
         limit: PageLimit,
     ) -> Result<Option<Page<Summary>>> {
-        self.blocking(move |storage| match storage {
-            Self::Sqlite(sqlite) => sqlite.conversations_of(&user, before.as_ref(), limit),
-        })
-        .await
+        match &**self {
+            Self::Sqlite(_) => {
+                self.blocking(move |sqlite| sqlite.conversations_of(&user, before.as_ref(), limit))
+                    .await
+            }
+            Self::Mongo(mongo) => mongo.conversations_of(&user, before.as_ref(), limit).await,
+        }
+    }
+
+    /// A user came online on the socket with this id, or went offline.
+    pub fn status_changed(&self, user: &Id, socket: Option<String>, at: Time) {
+        if let Self::Mongo(mongo) = self {
+            mongo.status_changed(user.clone(), socket, at);
+        }
     }
 
     /// Runs a read on a thread that may wait for the disk.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+        read: impl FnOnce(&Sqlite) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let storage = self.clone();
-        tokio::task::spawn_blocking(move || read(&storage)).await?
+        let read = move || match &*storage {
+            Self::Sqlite(sqlite) => read(sqlite),
+            Self::Mongo(_) => unreachable!("MongoDB is not asked from here"),
+        };
+        tokio::task::spawn_blocking(read).await?
+    }
+}
+
+impl Lookup {
+    pub fn is_empty(&self) -> bool {
+        self.conversations.is_empty() && self.sent.is_empty() && self.messages.is_empty()
     }
 }

@@ -2,14 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use radio_istic::transcript::{Script, play};
+use radio_istic::{
+    config::Settings,
+    transcript::{Script, play},
+};
 
-use crate::support::{Server, package};
+use crate::{
+    mongodb::Shared,
+    support::{Server, package},
+};
 
-async fn transcript_matches(name: &str) {
+/// Plays a conversation against a server and compares what everybody received with the snapshot.
+/// It is the same one for every storage: clients cannot tell them apart.
+async fn transcript_matches(name: &str, server: Server) {
     let path = package(&format!("tests/conversations/{name}.txt"));
     let script = Script::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    let server = Server::start().await;
     let transcript = match play(&script, &server.url).await {
         Ok(transcript) => transcript,
         Err(error) => panic!("{}: {error:#}", path.display()),
@@ -24,12 +31,28 @@ async fn transcript_matches(name: &str) {
     settings.bind(|| insta::assert_snapshot!(name, transcript));
 }
 
+async fn on_mongodb() -> Option<Server> {
+    let Shared { uri, .. } = Shared::new().await?;
+    let settings = Settings { mongodb_uri: Some(uri), ..Settings::default() };
+    Some(Server::start_with(tempfile::tempdir().unwrap(), settings).await)
+}
+
 macro_rules! conversations {
     ($($test:ident = $name:literal),* $(,)?) => {
         $(
-            #[tokio::test]
-            async fn $test() {
-                transcript_matches($name).await;
+            mod $test {
+                use super::*;
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn on_sqlite() {
+                    transcript_matches($name, Server::start().await).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn on_mongodb() {
+                    let Some(server) = super::on_mongodb().await else { return };
+                    transcript_matches($name, server).await;
+                }
             }
         )*
 

@@ -4,6 +4,7 @@ mod conversations;
 mod crash;
 mod http;
 mod javascript;
+mod mongodb;
 mod order;
 mod poller;
 mod process;

@@ -33,7 +33,7 @@ impl Server {
 
     pub async fn start_with(directory: TempDir, settings: Settings) -> Self {
         let path = directory.path().join("chat.db").to_str().unwrap().to_owned();
-        let config = Config::new(&Settings { sqlite_path: Some(path), ..settings }).unwrap();
+        let config = Config::new(&Settings { sqlite_path: Some(path), ..settings }).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();

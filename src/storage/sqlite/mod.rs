@@ -3,9 +3,9 @@
 //! The pragmas are the durability: with `synchronous=FULL` in WAL mode a commit returns after the
 //! log is on disk. Times are milliseconds, message ids the 12 bytes of an ObjectId.
 
-mod read;
+pub mod read;
 mod schema;
-mod write;
+pub mod write;
 
 use std::{
     fs::File,
@@ -20,6 +20,8 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, ToSql, TransactionBehavior,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
+
+use schema::Schema;
 
 use super::{Found, Lookup, Page, Summary, Window, Write, Written};
 use crate::contract::{Id, Message, MessageId, PageLimit};
@@ -49,13 +51,22 @@ impl Sqlite {
     /// Opens the file, creates it if there is none, and brings its schema up to date. The path
     /// `:memory:` keeps nothing.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, &schema::CHAT)
+    }
+
+    /// The same for the file in which changes wait for MongoDB.
+    pub fn open_outbox(path: &Path) -> Result<Self> {
+        Self::open_as(path, &schema::OUTBOX)
+    }
+
+    fn open_as(path: &Path, schema: &Schema) -> Result<Self> {
         if path == Path::new(":memory:") {
             let mut writer = Connection::open_in_memory()?;
-            schema::migrate(&mut writer)?;
+            schema.migrate(&mut writer)?;
             return Ok(Self { readers: None, writer: Mutex::new(writer), _lock: None });
         }
         let lock = lock(path)?;
-        let writer = open_writer(path).map_err(describe)?;
+        let writer = open_writer(path, schema).map_err(describe)?;
         let readers = Readers { path: path.into(), idle: Mutex::default() };
         Ok(Self { readers: Some(readers), writer: Mutex::new(writer), _lock: Some(lock) })
     }
@@ -98,7 +109,7 @@ impl Sqlite {
         self.read(|snapshot| read::conversations_of(snapshot, user, before, limit))
     }
 
-    fn writer(&self) -> MutexGuard<'_, Connection> {
+    pub fn writer(&self) -> MutexGuard<'_, Connection> {
         // A panic rolls its transaction back; the connection stays good.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,9 +150,9 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn open_writer(path: &Path) -> Result<Connection> {
+fn open_writer(path: &Path, schema: &Schema) -> Result<Connection> {
     // A look that cannot write: a file that is refused must be left exactly as it was.
-    schema::check(&open_reader(path)?)?;
+    schema.check(&open_reader(path)?)?;
     let mut connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -151,7 +162,7 @@ fn open_writer(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    schema::migrate(&mut connection)?;
+    schema.migrate(&mut connection)?;
     Ok(connection)
 }
 

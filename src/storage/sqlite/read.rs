@@ -14,7 +14,7 @@ use crate::{
 
 /// Everything in `lookup` that exists.
 pub fn find(connection: &Connection, lookup: &Lookup) -> Result<Found> {
-    let mut found = Found::default();
+    let mut found = Found { is_everything: true, ..Found::default() };
     for id in &lookup.conversations {
         if let Some(conversation) = find_conversation(connection, id)? {
             found.conversations.insert(id.clone(), conversation);
@@ -45,7 +45,7 @@ pub fn history(
     Ok(page)
 }
 
-fn find_conversation(connection: &Connection, id: &Id) -> Result<Option<Conversation>> {
+pub fn find_conversation(connection: &Connection, id: &Id) -> Result<Option<Conversation>> {
     let is_open = connection
         .prepare_cached("SELECT is_open FROM conversations WHERE id = ?")?
         .query_one([id], |row| row.get(0))
@@ -74,7 +74,11 @@ fn find_sent(connection: &Connection, key: &SentKey) -> Result<Option<Message>> 
     Ok(Some(message))
 }
 
-fn message_exists(connection: &Connection, conversation: &Id, message: MessageId) -> Result<bool> {
+pub fn message_exists(
+    connection: &Connection,
+    conversation: &Id,
+    message: MessageId,
+) -> Result<bool> {
     let sql = "SELECT 1 FROM messages WHERE conversation = ? AND id = ?";
     Ok(connection.prepare_cached(sql)?.exists(params![conversation, message])?)
 }
@@ -125,7 +129,7 @@ fn read_messages(
     if order == "DESC" {
         entries.reverse();
     }
-    Ok(Page { entries, has_more })
+    Ok(Page { entries, has_more, is_partial: false })
 }
 
 /// Fills `read_by` of messages that are in the order of their ids: one range of receipts.
@@ -177,7 +181,7 @@ pub fn conversations_of(
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
         if entries.len() == limit.get() {
-            return Ok(Some(Page { entries, has_more: true }));
+            return Ok(Some(Page { entries, has_more: true, is_partial: false }));
         }
         let id: Id = row.get(0)?;
         let is_open = row.get(1)?;
@@ -189,10 +193,10 @@ pub fn conversations_of(
             id,
         });
     }
-    Ok(Some(Page { entries, has_more: false }))
+    Ok(Some(Page { entries, has_more: false, is_partial: false }))
 }
 
-fn read_message(
+pub fn read_message(
     connection: &Connection,
     conversation: &Id,
     id: MessageId,

@@ -63,53 +63,87 @@ const MIGRATIONS: &[&str] = &[
     ",
 ];
 
-/// Refuses a file that this version must not touch. Only reads.
-pub fn check(connection: &Connection) -> Result<()> {
-    check_against(connection, MIGRATIONS)
+/// What waits for MongoDB, beside the tables above, and what does not wait any more.
+const OUTBOX_MIGRATIONS: &[&str] = &[
+    MIGRATIONS[0],
+    "
+    CREATE TABLE pending (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which the changes were accepted
+        change TEXT NOT NULL -- JSON
+    ) STRICT;
+
+    CREATE TABLE rejected (
+        number   INTEGER PRIMARY KEY,
+        document TEXT NOT NULL, -- JSON: the message, or the change
+        reason   TEXT NOT NULL
+    ) STRICT;
+
+    -- Who is online here, or went offline, and whether MongoDB has been told.
+    CREATE TABLE statuses (
+        user      TEXT PRIMARY KEY,
+        socket    TEXT NOT NULL, -- the one that MongoDB is told
+        is_online INTEGER NOT NULL,
+        at        INTEGER NOT NULL, -- milliseconds since 1970
+        is_told   INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ",
+];
+
+/// A kind of file: whose it is, and what it holds in which version.
+pub struct Schema {
+    application_id: i32,
+    migrations: &'static [&'static str],
 }
 
-/// Brings the file to the newest version.
-pub fn migrate(connection: &mut Connection) -> Result<()> {
-    run(connection, MIGRATIONS)
-}
+/// The file of a server that stores in SQLite.
+pub const CHAT: Schema = Schema { application_id: APPLICATION_ID, migrations: MIGRATIONS };
 
-fn check_against(connection: &Connection, migrations: &[&str]) -> Result<()> {
-    let application: i32 = pragma(connection, "application_id")?;
-    let version: usize = pragma(connection, "user_version")?;
-    let is_empty = || -> Result<bool> {
-        let tables: u32 =
-            connection.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        Ok(tables == 0)
-    };
-    if application != APPLICATION_ID {
-        ensure!(
-            application == 0 && version == 0 && is_empty()?,
-            "this SQLite file belongs to another application"
-        );
-    }
-    let newest = migrations.len();
-    if version > newest {
-        bail!(
-            "this file has schema version {version}, made by a newer radio-istic; \
-             this one knows versions up to {newest}"
-        );
-    }
-    Ok(())
-}
+/// The outbox of a server that stores in MongoDB: `risx`, so that neither is taken for the other.
+pub const OUTBOX: Schema = Schema { application_id: 0x7269_7378, migrations: OUTBOX_MIGRATIONS };
 
-fn run(connection: &mut Connection, migrations: &[&str]) -> Result<()> {
-    let version: usize = pragma(connection, "user_version")?;
-    for (from, migration) in migrations.iter().enumerate().skip(version) {
-        let to = from + 1;
-        let transaction = connection.transaction()?;
-        transaction
-            .execute_batch(migration)
-            .and_then(|()| transaction.pragma_update(None, "application_id", APPLICATION_ID))
-            .and_then(|()| transaction.pragma_update(None, "user_version", to))
-            .and_then(|()| transaction.commit())
-            .with_context(|| format!("migrate the schema from version {from} to {to}"))?;
+impl Schema {
+    /// Refuses a file that this version must not touch. Only reads.
+    pub fn check(&self, connection: &Connection) -> Result<()> {
+        let application: i32 = pragma(connection, "application_id")?;
+        let version: usize = pragma(connection, "user_version")?;
+        let is_empty = || -> Result<bool> {
+            let tables: u32 =
+                connection.query_one("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+            Ok(tables == 0)
+        };
+        if application != self.application_id {
+            ensure!(
+                application == 0 && version == 0 && is_empty()?,
+                "this SQLite file belongs to another application"
+            );
+        }
+        let newest = self.migrations.len();
+        if version > newest {
+            bail!(
+                "this file has schema version {version}, made by a newer radio-istic; \
+                 this one knows versions up to {newest}"
+            );
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Brings the file to the newest version.
+    pub fn migrate(&self, connection: &mut Connection) -> Result<()> {
+        let version: usize = pragma(connection, "user_version")?;
+        for (from, migration) in self.migrations.iter().enumerate().skip(version) {
+            let to = from + 1;
+            let transaction = connection.transaction()?;
+            transaction
+                .execute_batch(migration)
+                .and_then(|()| {
+                    transaction.pragma_update(None, "application_id", self.application_id)
+                })
+                .and_then(|()| transaction.pragma_update(None, "user_version", to))
+                .and_then(|()| transaction.commit())
+                .with_context(|| format!("migrate the schema from version {from} to {to}"))?;
+        }
+        Ok(())
+    }
 }
 
 fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> Result<T> {
@@ -126,14 +160,18 @@ mod tests {
         "THIS IS NOT SQL",
     ];
 
+    fn schema(migrations: &'static [&'static str]) -> Schema {
+        Schema { application_id: APPLICATION_ID, migrations }
+    }
+
     #[test]
     fn a_file_moves_from_each_version_to_the_next_and_keeps_its_rows() {
         let mut connection = Connection::open_in_memory().unwrap();
-        run(&mut connection, &VERSIONS[..1]).unwrap();
+        schema(&VERSIONS[..1]).migrate(&mut connection).unwrap();
         connection.execute("INSERT INTO notes VALUES ('old')", []).unwrap();
 
-        run(&mut connection, &VERSIONS[..2]).unwrap();
-        run(&mut connection, &VERSIONS[..2]).unwrap();
+        schema(&VERSIONS[..2]).migrate(&mut connection).unwrap();
+        schema(&VERSIONS[..2]).migrate(&mut connection).unwrap();
 
         let author: String =
             connection.query_one("SELECT author FROM notes", [], |row| row.get(0)).unwrap();
@@ -144,7 +182,7 @@ mod tests {
     #[test]
     fn a_migration_that_fails_leaves_the_version_before_it() {
         let mut connection = Connection::open_in_memory().unwrap();
-        let error = run(&mut connection, VERSIONS).unwrap_err();
+        let error = schema(VERSIONS).migrate(&mut connection).unwrap_err();
         assert_eq!(error.to_string(), "migrate the schema from version 2 to 3");
         assert_eq!(pragma::<usize>(&connection, "user_version").unwrap(), 2);
     }
@@ -152,8 +190,8 @@ mod tests {
     #[test]
     fn a_newer_file_is_refused() {
         let mut connection = Connection::open_in_memory().unwrap();
-        run(&mut connection, &VERSIONS[..2]).unwrap();
-        let error = check_against(&connection, &VERSIONS[..1]).unwrap_err();
+        schema(&VERSIONS[..2]).migrate(&mut connection).unwrap();
+        let error = schema(&VERSIONS[..1]).check(&connection).unwrap_err();
         assert!(error.to_string().contains("schema version 2"), "{error}");
     }
 
@@ -161,7 +199,7 @@ mod tests {
     fn a_file_of_another_application_is_refused() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE theirs (id INTEGER)").unwrap();
-        let error = check(&connection).unwrap_err();
+        let error = CHAT.check(&connection).unwrap_err();
         assert!(error.to_string().contains("another application"), "{error}");
     }
 }

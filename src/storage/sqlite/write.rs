@@ -1,7 +1,7 @@
 //! How each change is written. All of it happens within the batch's transaction.
 
 use anyhow::Result;
-use rusqlite::{Transaction, named_params, params};
+use rusqlite::{Connection, Transaction, named_params, params};
 
 use crate::{
     contract::{Id, Message, MessageId, Time},
@@ -21,7 +21,9 @@ pub fn apply(transaction: &Transaction, write: &Write) -> Result<Written> {
         Write::Participants { conversation, users } => {
             add_participants(transaction, conversation, users)?
         }
-        Write::Message { message, is_open } => insert_message(transaction, message, *is_open)?,
+        Write::Message { message, conversation } => {
+            insert_message(transaction, message, conversation.is_open)?;
+        }
         Write::Receipts { conversation, reader, messages, at } => {
             return mark_read(transaction, conversation, reader, messages.as_deref(), *at);
         }
@@ -46,7 +48,7 @@ fn save_profile(transaction: &Transaction, profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-fn add_participants(transaction: &Transaction, conversation: &Id, users: &[Id]) -> Result<()> {
+pub fn add_participants(transaction: &Connection, conversation: &Id, users: &[Id]) -> Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO participants (conversation, user) VALUES (?, ?) ON CONFLICT DO NOTHING",
     )?;

@@ -1,0 +1,181 @@
+//! The shapes that this server shares with a Mongoose backend.
+//!
+//! Documents of the other backend are read leniently: any optional field may be missing, ids may
+//! be ObjectIds or strings, `readBy` may hold users or `{ user, readAt }`.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
+
+use crate::{
+    contract::{Id, Message, MessageId, MessageType, Time},
+    storage::Conversation,
+};
+
+/// An id as it is stored: 24 lower-case hex digits are an ObjectId, anything else the string.
+pub fn key(id: &Id) -> Bson {
+    match id.as_str().parse::<MessageId>() {
+        Ok(id) => Bson::ObjectId(object_id(id)),
+        Err(_) => Bson::String(id.as_str().into()),
+    }
+}
+
+/// Both forms in which another backend may have stored an id.
+pub fn either(id: &Id) -> Document {
+    doc! { "$in": [key(id), id.as_str()] }
+}
+
+pub fn object_id(id: MessageId) -> ObjectId {
+    ObjectId::from_bytes(id.bytes())
+}
+
+pub fn date(time: Time) -> DateTime {
+    DateTime::from_millis(time.0)
+}
+
+/// The field of a user's unread count. Dots and dollars would be paths and operators there.
+pub fn unread_field(user: &Id) -> String {
+    let escaped = user.as_str().replace('%', "%25").replace('.', "%2E").replace('$', "%24");
+    format!("unreadCount.{escaped}")
+}
+
+/// A user's unread count in a conversation.
+pub fn unread_count(conversation: &Document, user: &Id) -> u64 {
+    let field = unread_field(user);
+    let (_, field) = field.split_once('.').expect("a path of two");
+    let count = conversation.get_document("unreadCount").ok().and_then(|counts| counts.get(field));
+    match count {
+        Some(Bson::Int32(count)) => (*count).try_into().unwrap_or(0),
+        Some(Bson::Int64(count)) => (*count).try_into().unwrap_or(0),
+        Some(Bson::Double(count)) => *count as u64,
+        _ => 0,
+    }
+}
+
+pub fn id(value: &Bson) -> Option<Id> {
+    match value {
+        Bson::ObjectId(id) => id.to_hex().parse().ok(),
+        Bson::String(id) => id.parse().ok(),
+        _ => None,
+    }
+}
+
+pub fn message_id(value: &Bson) -> Option<MessageId> {
+    value.as_object_id().map(|id| MessageId::from(id.bytes()))
+}
+
+pub fn conversation(document: &Document) -> Option<(Id, Conversation)> {
+    let participants: HashSet<Id> = participants(document).into_iter().collect();
+    // A backend that knows no open rooms writes no `isOpen`.
+    let is_open = document.get_bool("isOpen").unwrap_or(false);
+    Some((
+        id(document.get("_id")?)?,
+        Conversation { is_open, participants: Arc::new(participants) },
+    ))
+}
+
+/// In the order in which they stand there.
+pub fn participants(conversation: &Document) -> Vec<Id> {
+    conversation.get_array("participants").into_iter().flatten().filter_map(id).collect()
+}
+
+/// A message, with what it lacks still to be filled from `users`: its sender's name is empty, its
+/// avatar `None`.
+pub fn message(document: &Document) -> Option<Message> {
+    let text = |field| document.get_str(field).ok().map(Arc::<str>::from);
+    let message_id = message_id(document.get("_id")?)?;
+    let created_at = document.get_datetime("createdAt").ok().copied();
+    Some(Message {
+        id: message_id,
+        conversation_id: id(document.get("conversation")?)?,
+        content: text("content").unwrap_or_default(),
+        sender_id: id(document.get("sender")?)?,
+        sender_name: text("senderName").unwrap_or_default(),
+        sender_avatar: text("senderAvatar"),
+        timestamp: Time(
+            created_at.unwrap_or_else(|| object_id(message_id).timestamp()).timestamp_millis(),
+        ),
+        r#type: MessageType::Text,
+        read_by: readers(document),
+        client_message_id: document.get_str("clientMessageId").ok().and_then(|id| id.parse().ok()),
+    })
+}
+
+fn readers(message: &Document) -> Vec<Id> {
+    let entries = message.get_array("readBy").into_iter().flatten();
+    let mut readers = Vec::new();
+    for entry in entries {
+        let user = entry.as_document().map_or(Some(entry), |receipt| receipt.get("user"));
+        if let Some(reader) = user.and_then(id)
+            && !readers.contains(&reader)
+        {
+            readers.push(reader);
+        }
+    }
+    readers
+}
+
+/// A message as Mongoose would store it.
+pub fn from_message(message: &Message) -> Document {
+    let mut document = doc! {
+        "_id": object_id(message.id),
+        "conversation": key(&message.conversation_id),
+        "sender": key(&message.sender_id),
+        "senderName": &*message.sender_name,
+        "senderAvatar": message.sender_avatar.as_deref(),
+        "content": &*message.content,
+        "type": "text",
+        "readBy": [],
+        "isDeleted": false,
+        "createdAt": date(message.timestamp),
+        "updatedAt": date(message.timestamp),
+        "__v": 0,
+    };
+    if let Some(id) = &message.client_message_id {
+        document.insert("clientMessageId", id.as_str());
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "65f0aaaaaaaaaaaaaaaaaaaa";
+
+    #[test]
+    fn every_id_comes_back_as_it_was() {
+        for text in [HEX, "65F0AAAAAAAAAAAAAAAAAAAA", "a.b", "$set", "🎉", "%2E", "65f0"] {
+            assert_eq!(id(&key(&text.parse().unwrap())).unwrap().as_str(), text);
+        }
+        assert!(matches!(key(&HEX.parse().unwrap()), Bson::ObjectId(_)));
+        assert!(matches!(key(&"65F0AAAAAAAAAAAAAAAAAAAA".parse().unwrap()), Bson::String(_)));
+    }
+
+    #[test]
+    fn a_users_count_is_one_field_whatever_their_id() {
+        let fields: HashSet<_> = ["a.b", "a%2Eb", "$a", "%24a", "ab", "🎉"]
+            .map(|user| unread_field(&user.parse().unwrap()))
+            .into();
+        assert_eq!(fields.len(), 6);
+        assert!(fields.iter().all(|field| field.matches('.').count() == 1 && !field.contains('$')));
+    }
+
+    #[test]
+    fn a_message_that_lacks_all_that_is_optional_is_read() {
+        let sender = ObjectId::parse_str(HEX).unwrap();
+        let reader = ObjectId::parse_str("65f0bbbbbbbbbbbbbbbbbbbb").unwrap();
+        let message = message(&doc! {
+            "_id": sender, "conversation": "c1", "sender": sender,
+            "readBy": [reader, { "user": "eve", "readAt": DateTime::from_millis(0) }, { "user": reader }],
+        })
+        .unwrap();
+        assert_eq!(message.sender_id.as_str(), HEX);
+        assert_eq!(
+            message.read_by.iter().map(Id::as_str).collect::<Vec<_>>(),
+            ["65f0bbbbbbbbbbbbbbbbbbbb", "eve"]
+        );
+        assert_eq!(message.timestamp.0, 0x65f0_aaaa * 1000);
+        assert_eq!((&*message.content, &*message.sender_name), ("", ""));
+    }
+}

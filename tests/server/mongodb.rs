@@ -1,0 +1,167 @@
+//! A MongoDB server for tests: `MONGODB_TEST_URI`, else `mongod` from the PATH, else the Python
+//! package SecantusDB, which speaks MongoDB's wire protocol, in an environment under `target/`.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use mongodb::{Client, Database, bson::doc};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use crate::support::{package, within};
+
+const SECANTUSDB: &str = "SecantusDB==0.7.0b3";
+
+/// How a server of our own can be started.
+enum Program {
+    Mongod,
+    Secantusd(PathBuf),
+}
+
+/// A server in a process of its own, which a test may kill and start again.
+pub struct Server {
+    program: &'static Program,
+    directory: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// `None`, said aloud, where there is none to start.
+    pub async fn start() -> Option<Self> {
+        static PROGRAM: OnceCell<Option<Program>> = OnceCell::const_new();
+        let find = async || tokio::task::spawn_blocking(find_program).await.unwrap();
+        let Some(program) = PROGRAM.get_or_init(find).await else { return skip() };
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server =
+            Self { program, directory: tempfile::tempdir().unwrap(), port, child: None };
+        server.run().await;
+        Some(server)
+    }
+
+    /// Starts it again where it was, and returns when it answers.
+    pub async fn run(&mut self) {
+        let mut command = Command::new("sh");
+        // It lives as long as somebody holds the other end of its standard input: a server that all
+        // tests share ends with their process.
+        command.args(["-c", r#""$@" & cat; kill -9 $!; wait"#, "sh"]);
+        match self.program {
+            Program::Mongod => {
+                command.args(["mongod", "--replSet", "rs", "--bind_ip", "127.0.0.1", "--dbpath"]);
+                command.arg(self.directory.path());
+            }
+            Program::Secantusd(program) => {
+                command.arg(program).args(["--sync-on-commit", "--cache-size", "64M", "--storage-path"]);
+                command.arg(self.directory.path());
+            }
+        }
+        command.args(["--port", &self.port.to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().unwrap());
+        let client = Client::with_uri_str(self.uri("")).await.unwrap();
+        let admin = client.database("admin");
+        within(async {
+            while admin.run_command(doc! { "ping": 1 }).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        if let Program::Mongod = self.program {
+            let host = format!("127.0.0.1:{}", self.port);
+            let members = doc! { "_id": "rs", "members": [{ "_id": 0, "host": host }] };
+            // One that was started again has been told before.
+            let _ = admin.run_command(doc! { "replSetInitiate": members }).await;
+        }
+    }
+
+    /// Ends it as a power cut does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn uri(&self, database: &str) -> String {
+        format!(
+            "mongodb://127.0.0.1:{}/{database}?directConnection=true&serverSelectionTimeoutMS=20000",
+            self.port
+        )
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A database of its own for a test, on a server that all tests share.
+pub struct Shared {
+    pub uri: String,
+    pub database: Database,
+}
+
+impl Shared {
+    pub async fn new() -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("radio-istic-test-{}-{number}", std::process::id());
+        let uri = match std::env::var("MONGODB_TEST_URI") {
+            Ok(uri) => {
+                let (server, options) = uri.split_once('?').unwrap_or((&uri, ""));
+                format!("{}/{name}?{options}", server.trim_end_matches('/'))
+            }
+            Err(_) => {
+                static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
+                SERVER.get_or_init(Server::start).await.as_ref()?.uri(&name)
+            }
+        };
+        let client = Client::with_uri_str(&uri).await.unwrap();
+        Some(Self { database: client.database(&name), uri })
+    }
+}
+
+fn find_program() -> Option<Program> {
+    if Command::new("mongod").arg("--version").output().is_ok() {
+        return Some(Program::Mongod);
+    }
+    let environment = package("target/secantusdb");
+    let program = environment.join("bin/secantusd-py");
+    (program.exists() || install(&environment)).then_some(Program::Secantusd(program))
+}
+
+/// Installs SecantusDB beside the build, once.
+fn install(environment: &Path) -> bool {
+    let run = |program: &Path, arguments: &[&str]| {
+        let ran = Command::new(program)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        ran.is_ok_and(|status| status.success())
+    };
+    run(Path::new("python3"), &["-m", "venv", environment.to_str().unwrap()])
+        && run(&environment.join("bin/pip"), &["install", "--quiet", SECANTUSDB])
+}
+
+fn skip<T>() -> Option<T> {
+    use std::io::Write;
+
+    assert!(
+        std::env::var_os("REQUIRE_MONGODB").is_none(),
+        "there is no MongoDB server to test with"
+    );
+    let line = "skipped: needs MONGODB_TEST_URI, mongod, or Python 3 to install SecantusDB\n";
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    None
+}
