@@ -96,8 +96,9 @@ pub async fn serve(
         _ = &mut delivery => bail!("the server has failed: see the log"),
     }
     drop(stop_accepting);
+    let _ = timeout(DRAIN / 2, gateway.drained()).await;
     commits.close();
-    if timeout(DRAIN, delivery).await.is_err() {
+    if timeout(DRAIN / 2, delivery).await.is_err() {
         tracing::warn!("stopped before everything was confirmed");
     }
     // What takes longer than its limit ends with the process.

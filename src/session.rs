@@ -44,6 +44,8 @@ struct Inbox {
     in_flight: usize,
     /// There were too many. None of what comes now counts: it would leave a gap before it.
     is_flooded: bool,
+    /// The server stops. What comes now is not accepted.
+    is_stopped: bool,
 }
 
 /// The user a socket is bound to, and what it said of them.
@@ -74,6 +76,7 @@ impl Session {
             waiting: VecDeque::new(),
             in_flight: 0,
             is_flooded: false,
+            is_stopped: false,
         };
         Arc::new(Self { id, outlet, commits, inbox: Mutex::new(inbox) })
     }
@@ -101,6 +104,17 @@ impl Session {
         self.take(Arrived::Closed);
     }
 
+    /// Accepts no more events. Those that have come are still handled.
+    pub fn stop(&self) {
+        self.lock().is_stopped = true;
+    }
+
+    /// Whether every event that has come is answered.
+    pub fn is_idle(&self) -> bool {
+        let inbox = self.lock();
+        inbox.waiting.is_empty() && inbox.in_flight == 0
+    }
+
     /// An event was answered. `unblocks` if the others waited for it.
     pub fn answered(self: &Arc<Self>, accepted: bool, unblocks: bool) {
         let mut inbox = self.lock();
@@ -120,6 +134,9 @@ impl Session {
     fn take(self: &Arc<Self>, arrived: Arrived) {
         let mut inbox = self.lock();
         if matches!(arrived, Arrived::Event { .. }) {
+            if inbox.is_stopped {
+                return;
+            }
             inbox.is_flooded |= inbox.waiting.len() + inbox.in_flight >= MAX_EVENTS_IN_FLIGHT;
             if inbox.is_flooded {
                 drop(inbox);

@@ -52,6 +52,7 @@ impl Delivery {
         self.pending_reads += 1;
         let reads = self.reads.clone();
         tokio::spawn(async move {
+            request.session.outlet.caught_up().await;
             let answer = answer.await;
             // The delivery waits for all its reads before it ends.
             let _ = reads.send(Read { request, answer });

@@ -21,7 +21,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,7 +30,6 @@ use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
 use socketioxide::{
     SocketIo,
     adapter::LocalAdapter,
-    extract::SocketRef,
     handler::{ConnectHandler, DisconnectHandler, MessageHandler, Value},
     operators::BroadcastOperators,
     service::SocketIoService,
@@ -50,6 +49,9 @@ pub use outlet::Outlet;
 /// How many packets may wait for a socket's writer.
 const BUFFERED_PACKETS: usize = 8_192;
 
+/// How long an upgrade waits for the polls that go before it.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How much of a WebSocket is read at once, in bytes. Each socket keeps a buffer of this size, and
 /// most events are a few hundred bytes; larger ones make it grow.
 const READ_BUFFER: usize = 1_024;
@@ -64,6 +66,7 @@ pub struct Gateway {
     upgrades: Mutex<Upgrades>,
     /// Set once, right after it was made with this gateway.
     engine: OnceLock<Engine>,
+    is_closing: AtomicBool,
 }
 
 /// Socketioxide's two ends.
@@ -88,6 +91,7 @@ impl Gateway {
             next_socket: AtomicU64::new(1),
             upgrades: Mutex::default(),
             engine: OnceLock::new(),
+            is_closing: AtomicBool::new(false),
         });
         let (service, io) = SocketIo::builder()
             .max_buffer_size(BUFFERED_PACKETS)
@@ -103,12 +107,9 @@ impl Gateway {
 
     /// A WebSocket is asked for on this connection: a new session, or one that goes on there.
     pub fn websocket_requested(&self, session: Option<Sid>, connection: &Via) {
-        let Some(sid) = session else {
-            if let Some(connection) = connection.0.upgrade() {
-                connection.awaits_connect();
-            }
-            return;
-        };
+        let Some(tcp) = connection.0.upgrade() else { return };
+        tcp.becomes_websocket();
+        let Some(sid) = session else { return tcp.awaits_connect() };
         let mut upgrades = self.lock_upgrades();
         if upgrades.connections.len() >= upgrades.sweep_at {
             upgrades.connections.retain(|_, connection| connection.strong_count() > 0);
@@ -117,28 +118,57 @@ impl Gateway {
         upgrades.connections.insert(sid, connection.0.clone());
     }
 
+    /// Whether a polling session may go on as a WebSocket now. What a poll has set aside for the
+    /// next one would be lost on the way, so it has to be fetched first.
+    pub async fn may_upgrade(&self, session: Sid) -> bool {
+        let is_behind = || self.session(session).is_some_and(|session| session.outlet.is_behind());
+        let fetched = async {
+            while is_behind() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(UPGRADE_PATIENCE, fetched).await.is_ok()
+    }
+
+    /// Whether the server takes no new sessions any more.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+
     /// A poll of this session was answered with so many bytes.
     pub fn polled(&self, session: Sid, bytes: u64) {
-        if let Some(socket) = self.namespace().and_then(|sockets| sockets.get_socket(session))
-            && let Some(Inbound(session)) = socket.extensions.get::<Inbound>()
-        {
+        if let Some(session) = self.session(session) {
             session.outlet.polled(bytes);
+        }
+    }
+
+    /// Accepts no more events, and resolves when every one that has come is answered.
+    pub async fn drained(&self) {
+        self.sessions().for_each(|session| session.stop());
+        while self.sessions().any(|session| !session.is_idle()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Resolves when every reader has taken what it was sent.
     pub async fn flushed(&self) {
-        let is_behind = |socket: SocketRef| {
-            let session = socket.extensions.get::<Inbound>();
-            session.is_some_and(|Inbound(session)| session.outlet.is_behind())
-        };
-        while self.namespace().is_some_and(|sockets| sockets.sockets().into_iter().any(is_behind)) {
+        while self.sessions().any(|session| session.outlet.is_behind()) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
+    fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
+        let sockets = self.namespace().map(|sockets| sockets.sockets()).unwrap_or_default();
+        sockets.into_iter().filter_map(|socket| session(&socket))
+    }
+
+    fn session(&self, sid: Sid) -> Option<Arc<Session>> {
+        session(&*self.namespace()?.get_socket(sid)?)
+    }
+
     /// Closes the transports of all sockets.
     pub async fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
         if let Some(engine) = self.engine.get() {
             engine.io.close().await;
         }
@@ -189,7 +219,7 @@ impl ConnectHandler<LocalAdapter, Ours> for Sockets {
     }
 
     fn call(&self, socket: Arc<Socket>, _: Option<Value>) {
-        if let Some(Inbound(session)) = socket.extensions.get::<Inbound>() {
+        if let Some(session) = session(&socket) {
             session.open();
         }
         if let Some(connection) =
@@ -198,6 +228,11 @@ impl ConnectHandler<LocalAdapter, Ours> for Sockets {
             connection.connected();
         }
     }
+}
+
+/// A socket's session, once it is connected.
+fn session(socket: &Socket) -> Option<Arc<Session>> {
+    socket.extensions.get::<Inbound>().map(|Inbound(session)| session)
 }
 
 /// The connection on which a socket's session began.

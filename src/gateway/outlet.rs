@@ -1,8 +1,11 @@
 //! A socket's way out, and the rule on readers that do not keep up.
 
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use socketioxide::{
@@ -100,14 +103,14 @@ impl Outlet {
         }
         match send(&socket) {
             Ok(()) => {
-                let frame_header = if length < 126 {
-                    2
-                } else if length < 65_536 {
-                    4
-                } else {
-                    10
+                // A poll puts no more than a separator between packets.
+                let header = match length {
+                    _ if self.connection.get().is_none() => 0,
+                    0..126 => 2,
+                    126..65_536 => 4,
+                    _ => 10,
                 };
-                self.handed_over.fetch_add((length + frame_header) as u64, Ordering::Relaxed);
+                self.handed_over.fetch_add((length + header) as u64, Ordering::Relaxed);
             }
             Err(SendError::Socket(SocketError::InternalChannelFull)) => {
                 self.put_out("slow reader: too many packets unsent");
@@ -121,6 +124,20 @@ impl Outlet {
     pub fn is_behind(&self) -> bool {
         !self.is_out.load(Ordering::Relaxed)
             && self.socket.upgrade().is_some_and(|socket| self.unsent(&socket) > 0)
+    }
+
+    /// Resolves when the reader has taken most of what it was sent, or is gone. Whoever asks for
+    /// much gets it as fast as they take it.
+    pub async fn caught_up(&self) {
+        let is_far_behind = || {
+            !self.is_out.load(Ordering::Relaxed)
+                && self.socket.upgrade().is_some_and(|socket| {
+                    socket.connected() && self.unsent(&socket) > UNSENT_BYTES / 4
+                })
+        };
+        while is_far_behind() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// How far the reader is behind, in bytes. A little less than it is: heartbeats and the heads
@@ -138,7 +155,7 @@ impl Outlet {
         if socket.transport_type() != TransportType::Websocket {
             return None;
         }
-        let upgraded = self.gateway.lock_upgrades().connections.remove(&socket.id);
+        let upgraded = self.gateway.lock_upgrades().connections.get(&socket.id).cloned();
         let connection = upgraded.or_else(|| first_connection(socket))?;
         self.connection.get_or_init(|| connection).upgrade()
     }

@@ -81,10 +81,20 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
         return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
     }
     let session = parameter(&request, "sid").and_then(|sid| sid.parse().ok());
+    if session.is_none() && app.gateway.is_closing() {
+        // Engine.IO would open a session that no namespace takes, and clients would give up.
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     if parameter(&request, "transport").is_some_and(|transport| transport == "websocket")
         && let Some(ConnectInfo(via)) = request.extensions().get::<ConnectInfo<Via>>()
     {
-        app.gateway.websocket_requested(session, via);
+        let via = via.clone();
+        if let Some(session) = session
+            && !app.gateway.may_upgrade(session).await
+        {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+        app.gateway.websocket_requested(session, &via);
     }
     let is_poll = request.method() == Method::GET;
     let response = next.run(without_buffer(request)).await;

@@ -46,13 +46,20 @@ impl Gate {
     /// The socket is connected: lets the rest through.
     pub fn release(&self) {
         let mut state = self.lock();
-        if let State::Held { rest, reader } = &mut *state {
-            let reader = reader.take();
-            *state = State::Released { rest: std::mem::take(rest) };
-            drop(state);
-            if let Some(reader) = reader {
-                reader.wake();
+        match &mut *state {
+            State::Held { rest, reader } => {
+                let reader = reader.take();
+                *state = State::Released { rest: std::mem::take(rest) };
+                drop(state);
+                if let Some(reader) = reader {
+                    reader.wake();
+                }
             }
+            // An old client is connected without asking for it.
+            State::BeforeConnect | State::InConnect(_) => {
+                self.is_armed.store(false, Ordering::Release)
+            }
+            State::Released { .. } => {}
         }
     }
 

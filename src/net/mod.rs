@@ -25,22 +25,35 @@ use axum::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    time::{Sleep, sleep},
 };
 
 use gate::Gate;
+
+/// How long a peer may take nothing of what it is sent. Engine.IO gives up a peer that does not
+/// answer its heartbeat after as long, but its writer would go on waiting.
+const WRITE_PATIENCE: Duration = Duration::from_secs(45);
 
 /// A TCP connection, as those see it who do not read or write it.
 #[derive(Debug)]
 pub struct Connection {
     tcp: TcpStream,
     written: AtomicU64,
+    /// What was written before the WebSocket began.
+    written_before: AtomicU64,
     gate: Gate,
 }
 
 impl Connection {
-    /// How many bytes the operating system has taken for sending so far.
+    /// How many bytes of the WebSocket the operating system has taken for sending so far.
     pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+        self.written.load(Ordering::Relaxed) - self.written_before.load(Ordering::Relaxed)
+    }
+
+    /// The request that begins a WebSocket has come. A proxy may have used the connection for
+    /// others before.
+    pub fn becomes_websocket(&self) {
+        self.written_before.store(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Ends the connection at once; what was not sent is thrown away.
@@ -65,7 +78,11 @@ impl Connection {
 
 /// The half of a [`Connection`] that reads and writes.
 #[derive(Debug)]
-pub struct Stream(Arc<Connection>);
+pub struct Stream {
+    connection: Arc<Connection>,
+    /// Ends the wait for a peer that takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
 
 impl AsyncRead for Stream {
     fn poll_read(
@@ -73,16 +90,16 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(poll) = self.0.gate.poll(cx.waker(), buffer) {
+        if let Some(poll) = self.connection.gate.poll(cx.waker(), buffer) {
             return poll.map(Ok);
         }
         loop {
-            ready!(self.0.tcp.poll_read_ready(cx))?;
-            match self.0.tcp.try_read(buffer.initialize_unfilled()) {
+            ready!(self.connection.tcp.poll_read_ready(cx))?;
+            match self.connection.tcp.try_read(buffer.initialize_unfilled()) {
                 Ok(read) => {
                     let start = buffer.filled().len();
                     buffer.advance(read);
-                    self.0.gate.hold_back(buffer, start);
+                    self.connection.gate.hold_back(buffer, start);
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -94,15 +111,20 @@ impl AsyncRead for Stream {
 
 impl Stream {
     fn poll_with(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.tcp.poll_write_ready(cx))?;
-            match write(&self.0.tcp) {
+            if self.connection.tcp.poll_write_ready(cx)?.is_pending() {
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_PATIENCE)));
+                ready!(stalled.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            match write(&self.connection.tcp) {
                 Ok(written) => {
-                    self.0.written.fetch_add(written as u64, Ordering::Relaxed);
+                    self.stalled = None;
+                    self.connection.written.fetch_add(written as u64, Ordering::Relaxed);
                     return Poll::Ready(Ok(written));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -114,7 +136,7 @@ impl Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
@@ -122,7 +144,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -138,7 +160,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&self.0.tcp).shutdown(Shutdown::Write))
+        Poll::Ready(socket2::SockRef::from(&self.connection.tcp).shutdown(Shutdown::Write))
     }
 }
 
@@ -171,9 +193,13 @@ impl<S: Future<Output = ()> + Send + 'static> AxumListener for Listener<S> {
                 // Chat messages are small and each is wanted at once. A peer that is gone already
                 // will show when it is read.
                 let _ = tcp.set_nodelay(true);
-                let connection =
-                    Connection { tcp, written: AtomicU64::new(0), gate: Gate::default() };
-                return (Stream(Arc::new(connection)), peer);
+                let connection = Connection {
+                    tcp,
+                    written: AtomicU64::new(0),
+                    written_before: AtomicU64::new(0),
+                    gate: Gate::default(),
+                };
+                return (Stream { connection: Arc::new(connection), stalled: None }, peer);
             }
             self.listener = None;
         }
@@ -192,6 +218,6 @@ pub struct Via(pub Weak<Connection>);
 
 impl<S: Future<Output = ()> + Send + 'static> Connected<IncomingStream<'_, Listener<S>>> for Via {
     fn connect_info(stream: IncomingStream<'_, Listener<S>>) -> Self {
-        Self(Arc::downgrade(&stream.io().0))
+        Self(Arc::downgrade(&stream.io().connection))
     }
 }

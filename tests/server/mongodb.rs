@@ -56,7 +56,12 @@ impl Server {
                 command.arg(self.directory.path());
             }
             Program::Secantusd(program) => {
-                command.arg(program).args(["--sync-on-commit", "--cache-size", "64M", "--storage-path"]);
+                command.arg(program).args([
+                    "--sync-on-commit",
+                    "--cache-size",
+                    "64M",
+                    "--storage-path",
+                ]);
                 command.arg(self.directory.path());
             }
         }
