@@ -3,7 +3,10 @@
 //! Nothing here waits or writes. All that a decision needs was found before ([`Lookup`]) or is
 //! remembered from the decisions before it.
 
-use std::sync::Arc;
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 use super::action::{Action, Draft, Effect};
 use crate::{
@@ -44,6 +47,8 @@ pub struct Planner {
     conversations: Conversations,
     last_id: Option<MessageId>,
     last_time: Time,
+    /// Tells the ids of this server from those that others make in the same second.
+    origin: [u8; 5],
     is_shared: bool,
 }
 
@@ -51,7 +56,15 @@ impl Planner {
     /// New messages get ids greater than `last_id`.
     /// In a shared storage, others change conversations too.
     pub fn new(last_id: Option<MessageId>, is_shared: bool) -> Self {
-        Self { conversations: Conversations::new(), last_id, last_time: Time(0), is_shared }
+        // The standard library seeds its hash maps with random bytes.
+        let random = RandomState::new().hash_one(()).to_be_bytes();
+        Self {
+            conversations: Conversations::new(),
+            last_id,
+            last_time: Time(0),
+            origin: std::array::from_fn(|index| random[index]),
+            is_shared,
+        }
     }
 
     /// What has to be found before these events can be decided.
@@ -222,7 +235,7 @@ impl Planner {
     /// Makes a message of a draft: from here on it has its place among all messages.
     fn accept(&mut self, draft: &Draft) -> Message {
         let timestamp = self.tick();
-        let id = MessageId::following(self.last_id, timestamp);
+        let id = MessageId::following(self.last_id, timestamp, self.origin);
         self.last_id = Some(id);
         Message {
             id,

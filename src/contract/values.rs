@@ -62,14 +62,12 @@ impl MessageId {
     }
 
     /// An id for a message made at `time` that is greater than `last`. An ObjectId begins with
-    /// its second and ends in random bytes; within a second, or when the clock stands or goes
-    /// back, counting on from `last` keeps the order where fresh random bytes would not.
-    pub fn following(last: Option<Self>, time: Time) -> Self {
-        let fresh = ObjectId::new().bytes();
-        let mut bytes = fresh;
-        bytes[..4].copy_from_slice(&u32::try_from(time.0 / 1000).unwrap_or(0).to_be_bytes());
+    /// its second, followed by what tells its maker from others (`origin`), and a number. Within a
+    /// second, or when the clock stands or goes back, counting on from `last` keeps the order.
+    pub fn following(last: Option<Self>, time: Time, origin: [u8; 5]) -> Self {
+        let second = u32::try_from(time.0 / 1000).unwrap_or(0).to_be_bytes();
         match last {
-            Some(last) if bytes[..4] <= last.bytes()[..4] => {
+            Some(last) if second[..] <= last.bytes()[..4] => {
                 let mut next = last.bytes();
                 for byte in next.iter_mut().rev() {
                     *byte = byte.wrapping_add(1);
@@ -79,7 +77,12 @@ impl MessageId {
                 }
                 Self::from(next)
             }
-            _ => Self::from(bytes),
+            _ => {
+                let mut bytes = [0; 12];
+                bytes[..4].copy_from_slice(&second);
+                bytes[4..9].copy_from_slice(&origin);
+                Self::from(bytes)
+            }
         }
     }
 }
@@ -229,7 +232,7 @@ mod tests {
         let mut last = None;
         for time in [5_000, 5_001, 5_999, 6_000, 3_000, 6_001, 9_000].map(Time) {
             for _ in 0..1_000 {
-                let next = MessageId::following(last, time);
+                let next = MessageId::following(last, time, [7; 5]);
                 assert!(last < Some(next), "{last:?} at {time:?}");
                 last = Some(next);
             }
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn an_id_counts_on_over_the_end_of_its_last_byte() {
         let last = MessageId::from([0, 0, 0, 9, 1, 1, 1, 1, 1, 7, 255, 255]);
-        let next = MessageId::following(Some(last), Time(9_000));
+        let next = MessageId::following(Some(last), Time(9_000), [7; 5]);
         assert_eq!(next.bytes(), [0, 0, 0, 9, 1, 1, 1, 1, 1, 8, 0, 0]);
     }
 

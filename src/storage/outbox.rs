@@ -91,6 +91,7 @@ impl Outbox {
     pub fn find(&self, lookup: &Lookup) -> Result<Found> {
         let mut found = self.sqlite.find(lookup)?;
         found.messages.clone_from(&lookup.messages);
+        found.is_everything = false;
         Ok(found)
     }
 

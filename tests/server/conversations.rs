@@ -8,7 +8,7 @@ use radio_istic::{
 };
 
 use crate::{
-    mongodb::Shared,
+    mongo::Shared,
     support::{Server, package},
 };
 

@@ -36,6 +36,11 @@ impl Process {
         Self::spawn(command(directory).env("SQLITE_PATH", "chat.db"), port)
     }
 
+    pub fn start_on_mongodb(directory: &Path, uri: &str) -> Self {
+        let mut command = command(directory);
+        Self::spawn(command.env("SQLITE_PATH", "chat.db").env("MONGODB_URI", uri), "0")
+    }
+
     /// Starts with files that may not grow over `blocks` of 512 bytes, as on a disk that is full.
     pub fn start_with_little_space(directory: &Path, blocks: usize) -> Self {
         let mut shell = Command::new("sh");
@@ -56,11 +61,16 @@ impl Process {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        log.read_line(&mut line).unwrap();
-        let entry: Value =
-            serde_json::from_str(&line).unwrap_or_else(|_| panic!("not started: {line}"));
-        let url = format!("http://{}", entry["address"].as_str().unwrap());
+        let address = loop {
+            let mut line = String::new();
+            log.read_line(&mut line).unwrap();
+            let entry: Value =
+                serde_json::from_str(&line).unwrap_or_else(|_| panic!("not started: {line}"));
+            if let Some(address) = entry["address"].as_str() {
+                break address.to_owned();
+            }
+        };
+        let url = format!("http://{address}");
         // The server must be able to go on writing its log.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self { url, child }
