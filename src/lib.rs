@@ -25,6 +25,7 @@
 pub mod client;
 pub mod config;
 pub mod contract;
+pub mod storage;
 pub mod transcript;
 
 mod commit;
@@ -35,7 +36,6 @@ mod http;
 mod net;
 mod presence;
 mod session;
-mod storage;
 mod vitals;
 
 use std::{sync::Arc, time::Duration};
@@ -60,7 +60,7 @@ use crate::{
 /// with the limits below it stays under the 4 s that the contract gives.
 const DRAIN: Duration = Duration::from_millis(2_000);
 /// How long readers may take to read what they are sent. Pollers have to come for it.
-const FLUSH: Duration = Duration::from_millis(800);
+const FLUSH: Duration = Duration::from_millis(600);
 /// How long sockets, other requests and the writer may take to end, each.
 const CLOSE: Duration = Duration::from_millis(300);
 
@@ -80,7 +80,7 @@ pub async fn serve(
     let (commits, writer) = commit::start(storage.clone(), vitals.clone(), committed)?;
     let mut delivery = tokio::spawn(Delivery::run(storage.clone(), vitals.clone(), to_deliver));
     let (gateway, sockets) = Gateway::start(commits.clone());
-    let app = http::router(storage, vitals, gateway.clone(), sockets, config.origins)
+    let app = http::router(storage.clone(), vitals, gateway.clone(), sockets, config.origins)
         .into_make_service_with_connect_info::<Via>();
 
     tracing::info!(address = %listener.local_addr()?, "listening");
@@ -104,6 +104,9 @@ pub async fn serve(
     // What takes longer than its limit ends with the process.
     let _ = timeout(FLUSH, gateway.flushed()).await;
     let _ = timeout(CLOSE, gateway.close()).await;
+    if let Ok(Err(error)) = timeout(CLOSE, storage.end()).await {
+        tracing::warn!(error = format!("{error:#}"), "users are left online");
+    }
     drop(stop_serving);
     let _ = timeout(CLOSE, server).await;
     let _ = timeout(CLOSE, tokio::task::spawn_blocking(|| writer.join())).await;

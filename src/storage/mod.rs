@@ -236,6 +236,14 @@ impl Storage {
         }
     }
 
+    /// The server stops: whoever was online is not any more.
+    pub async fn end(&self) -> Result<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Mongo(mongo) => mongo.end().await,
+        }
+    }
+
     /// Runs a read on a thread that may wait for the disk.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,

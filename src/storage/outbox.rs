@@ -288,7 +288,7 @@ impl Outbox {
     }
 
     /// Nobody is online when the server starts, whoever was when it died.
-    fn end_statuses(&self) -> Result<()> {
+    pub fn end_statuses(&self) -> Result<()> {
         let sql = "UPDATE statuses SET is_online = 0, at = ?, is_told = 0 WHERE is_online";
         self.sqlite.writer().execute(sql, [Time::now().0])?;
         Ok(())

@@ -11,5 +11,6 @@ mod poller;
 mod process;
 mod shared_database;
 mod slow_reader;
+mod storage;
 mod support;
 mod transports;

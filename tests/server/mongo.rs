@@ -26,6 +26,7 @@ enum Program {
 /// A server in a process of its own, which a test may kill and start again.
 pub struct Server {
     program: &'static Program,
+    is_replica_set: bool,
     directory: TempDir,
     port: u16,
     child: Option<Child>,
@@ -34,12 +35,26 @@ pub struct Server {
 impl Server {
     /// `None`, said aloud, where there is none to start.
     pub async fn start() -> Option<Self> {
+        Self::start_as(true).await
+    }
+
+    /// One that is no replica set, and knows no transactions.
+    pub async fn start_standalone() -> Option<Self> {
+        Self::start_as(false).await
+    }
+
+    async fn start_as(is_replica_set: bool) -> Option<Self> {
         static PROGRAM: OnceCell<Option<Program>> = OnceCell::const_new();
         let find = async || tokio::task::spawn_blocking(find_program).await.unwrap();
         let Some(program) = PROGRAM.get_or_init(find).await else { return skip() };
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server =
-            Self { program, directory: tempfile::tempdir().unwrap(), port, child: None };
+        let mut server = Self {
+            program,
+            is_replica_set,
+            directory: tempfile::tempdir().unwrap(),
+            port,
+            child: None,
+        };
         server.run().await;
         Some(server)
     }
@@ -52,8 +67,10 @@ impl Server {
         command.args(["-c", r#""$@" & cat; kill -9 $!; wait"#, "sh"]);
         match self.program {
             Program::Mongod => {
-                command.args(["mongod", "--replSet", "rs", "--bind_ip", "127.0.0.1", "--dbpath"]);
+                command.args(["mongod", "--bind_ip", "127.0.0.1", "--dbpath"]);
                 command.arg(self.directory.path());
+                command
+                    .args(self.is_replica_set.then_some(["--replSet", "rs"]).into_iter().flatten());
             }
             Program::Secantusd(program) => {
                 command.arg(program).args([
@@ -63,6 +80,7 @@ impl Server {
                     "--storage-path",
                 ]);
                 command.arg(self.directory.path());
+                command.args((!self.is_replica_set).then_some("--standalone"));
             }
         }
         command.args(["--port", &self.port.to_string()]);
@@ -76,7 +94,7 @@ impl Server {
             }
         })
         .await;
-        if let Program::Mongod = self.program {
+        if let (Program::Mongod, true) = (self.program, self.is_replica_set) {
             let host = format!("127.0.0.1:{}", self.port);
             let members = doc! { "_id": "rs", "members": [{ "_id": 0, "host": host }] };
             // One that was started again has been told before.

@@ -307,3 +307,22 @@ async fn a_message_into_somebody_elses_conversation_is_set_aside_when_mongodb_te
     assert_eq!(health["storage"]["rejected"], 1);
     assert_eq!(contents(&stored(&uri, "c1").await), ["Between us"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_is_no_replica_set_will_do() {
+    let Some(mut mongodb) = mongo::Server::start_standalone().await else { return };
+    let uri = mongodb.uri("chat");
+    let server = on(uri.clone()).await;
+    let mut alice = server.user("alice").await;
+    assert_eq!(send(&mut alice, "c1", "before").await["ok"], true);
+    server.health(is_healthy).await;
+    mongodb.kill();
+    assert_eq!(send(&mut alice, "c1", "meanwhile").await["ok"], true);
+    mongodb.run().await;
+    server.health(is_healthy).await;
+    assert_eq!(send(&mut alice, "c1", "after").await["ok"], true);
+    assert_eq!(contents(&stored(&uri, "c1").await), ["before", "meanwhile", "after"]);
+    let mut bob = server.user("bob").await;
+    let list = within(bob.ask("list-conversations", json!({}))).await.unwrap();
+    assert_eq!(list["conversations"][0]["unreadCount"], 3);
+}

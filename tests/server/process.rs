@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     poller::Poller,
-    support::{history, within},
+    support::{PATIENCE, history, within},
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_radio-istic");
@@ -102,7 +102,15 @@ fn command(directory: &Path) -> Command {
 
 /// Runs what is expected to refuse to start, and returns its one line.
 fn refusal(command: &mut Command) -> String {
-    let Output { status, stderr, .. } = command.stderr(Stdio::piped()).output().unwrap();
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let started_at = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started_at.elapsed() > PATIENCE {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
@@ -142,6 +150,19 @@ fn a_setting_that_cannot_be_used_is_named() {
             line.starts_with(&format!("{variable} is set")) && !line.contains("a secret"),
             "{line}"
         );
+    }
+    let uris = [
+        ("postgres://user:hunter2@localhost/chat", "hunter2"),
+        ("mongodb://user:hunter2@", "hunter2"),
+        ("mongodb://user:hunt/er2@localhost/chat", "er2"),
+        ("mongodb://user:hunter2@localhost:99999/chat", "hunter2"),
+        ("mongodb+srv://user:hunter2@localhost/chat", "hunter2"),
+        ("hunter2", "hunter2"),
+    ];
+    for (uri, secret) in uris {
+        let line = refusal(command(directory.path()).env("MONGODB_URI", uri));
+        assert!(line.starts_with("MONGODB_URI: ") && !line.contains(secret), "{line}");
+        assert!(line.ends_with("expected mongodb:// or mongodb+srv:// and a host"), "{line}");
     }
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "nothing was made");
 }

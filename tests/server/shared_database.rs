@@ -180,8 +180,13 @@ async fn users_have_their_status_and_nobody_is_made_up() {
     assert!(status("offline").await.get_datetime("lastSeen").is_ok());
     assert_eq!(users.count_documents(doc! {}).await.unwrap(), 2);
 
-    // A server that dies leaves her online. The next one puts it right.
+    // One that stops in order leaves nobody online.
+    let _alice = server.user(ALICE).await;
+    status("online").await;
     let directory = server.stop().await;
+    status("offline").await;
+
+    // One that dies does. The next one puts it right.
     let process = crate::process::Process::start_on_mongodb(directory.path(), &shared.uri);
     let mut alice = within(radio_istic::client::Client::connect(&process.url)).await.unwrap();
     within(alice.ask("authenticate", json!({ "id": ALICE }))).await.unwrap();

@@ -3,13 +3,16 @@
 //! Every call may fail because the database is away; who calls decides what that means. Batches
 //! are transactions, so that a retry finds all of one or nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
 use mongodb::{
     Client, ClientSession, Collection, Database as Db, IndexModel,
-    error::{Error, Result, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT},
+    error::{Error, ErrorKind, Result, WriteFailure},
     options::IndexOptions,
 };
 
@@ -28,6 +31,8 @@ pub struct Database {
     messages: Collection<Document>,
     conversations: Collection<Document>,
     users: Collection<Document>,
+    /// False for a single server that is no replica set.
+    has_transactions: AtomicBool,
 }
 
 impl Database {
@@ -35,7 +40,8 @@ impl Database {
         let collection = |name| db.collection::<Document>(name);
         let (messages, conversations, users) =
             (collection("messages"), collection("conversations"), collection("users"));
-        Self { client, db, messages, conversations, users }
+        let has_transactions = AtomicBool::new(true);
+        Self { client, db, messages, conversations, users, has_transactions }
     }
 }
 
@@ -116,30 +122,34 @@ impl Database {
 
     /// Makes all of the changes, in one transaction. With `may_be_known`, messages that are there
     /// already are passed over with all that they bring.
+    ///
+    /// A server that is no replica set knows no transactions. There a batch that breaks off in the
+    /// middle may leave an unread count behind; its messages are stored once all the same.
     pub async fn write(&self, writes: &[Write], may_be_known: bool) -> Result<Vec<Written>> {
         let mut session = self.client.start_session().await?;
         loop {
+            if !self.has_transactions.load(Ordering::Relaxed) {
+                return self.write_in(&mut session, writes, true).await;
+            }
             session.start_transaction().await?;
             let written = match self.write_in(&mut session, writes, may_be_known).await {
                 Ok(written) => written,
                 Err(error) => {
                     // The server ends what cannot be aborted.
                     let _ = session.abort_transaction().await;
-                    if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && is_conflict(&error) {
-                        continue;
+                    if is_without_transactions(&error) {
+                        tracing::warn!("MongoDB is no replica set: changes are not transactions");
+                        self.has_transactions.store(false, Ordering::Relaxed);
+                    } else if !is_conflict(&error) {
+                        return Err(error);
                     }
-                    return Err(error);
+                    continue;
                 }
             };
-            loop {
-                match session.commit_transaction().await {
-                    Ok(()) => return Ok(written),
-                    Err(error)
-                        if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
-                            && is_conflict(&error) => {}
-                    Err(error) if is_conflict(&error) => break,
-                    Err(error) => return Err(error),
-                }
+            match session.commit_transaction().await {
+                Ok(()) => return Ok(written),
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -459,18 +469,24 @@ fn summary(document: &Document, user: &Id) -> Option<Summary> {
 /// Whether another transaction was in the way: a new attempt may succeed at once.
 fn is_conflict(error: &Error) -> bool {
     const WRITE_CONFLICT: i32 = 112;
-    matches!(&*error.kind, mongodb::error::ErrorKind::Command(command) if command.code == WRITE_CONFLICT)
+    matches!(&*error.kind, ErrorKind::Command(command) if command.code == WRITE_CONFLICT)
+}
+
+/// Whether the server is no replica set.
+fn is_without_transactions(error: &Error) -> bool {
+    const ILLEGAL_OPERATION: i32 = 20;
+    const NOT_IN_TRANSACTION: i32 = 263;
+    matches!(&*error.kind, ErrorKind::Command(command)
+        if matches!(command.code, ILLEGAL_OPERATION | NOT_IN_TRANSACTION))
 }
 
 /// Whether MongoDB has refused these documents for good. Everything else may be different later.
 pub fn is_refusal(error: &Error) -> bool {
-    use mongodb::error::ErrorKind;
-
     match &*error.kind {
         ErrorKind::InsertMany(error) => {
             error.write_errors.is_some() && error.write_concern_error.is_none()
         }
-        ErrorKind::Write(mongodb::error::WriteFailure::WriteError(_)) => true,
+        ErrorKind::Write(WriteFailure::WriteError(_)) => true,
         ErrorKind::BsonSerialization(_)
         | ErrorKind::InvalidArgument { .. }
         | ErrorKind::Custom(_) => true,

@@ -126,7 +126,8 @@ impl Mongo {
         let (statuses, changes) = unbounded_channel();
         runtime.spawn(keep_trying(Arc::downgrade(&link)));
         runtime.spawn(note_statuses(Arc::downgrade(&link), changes));
-        Ok(Self { link, runtime, statuses, found_in: AtomicU64::new(0) })
+        let found_in = AtomicU64::new(link.turns.load(Ordering::Acquire));
+        Ok(Self { link, runtime, statuses, found_in })
     }
 
     pub fn is_connected(&self) -> bool {
@@ -208,6 +209,12 @@ impl Mongo {
             }
         }
         Ok(Some(page))
+    }
+
+    /// Nobody is online any more.
+    pub async fn end(&self) -> Result<()> {
+        self.link.outbox.end_statuses()?;
+        self.link.tell_statuses().await
     }
 
     /// A user came online on `socket`, or went offline. Told to MongoDB when it is there.
@@ -359,19 +366,19 @@ impl Link {
     }
 
     fn reject(&self, entry: &Entry, reason: &str) -> Result<()> {
-        let document = serde_json::to_string(&entry.change)?;
         let message = match &entry.change {
             Change::Send { conversation, message } => {
                 self.outbox.message(conversation, *message)?
             }
             _ => None,
         };
-        let document = match message {
-            Some(message) => serde_json::to_string(&message)?,
-            None => document,
+        let document = match &message {
+            Some(message) => serde_json::to_string(message)?,
+            None => serde_json::to_string(&entry.change)?,
         };
         tracing::error!(
             conversation = %entry.change.conversation(),
+            message = message.map(|message| message.id.to_string()),
             change = entry.number,
             reason,
             "MongoDB refuses a change: it is set aside in the outbox"
