@@ -24,7 +24,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::{
     contract::{Id, Refusal},
     session::Session,
-    storage::{Storage, Write},
+    storage::{Stale, Storage, Write},
     vitals::Vitals,
 };
 
@@ -131,6 +131,9 @@ impl Writer {
         };
         for action in batch {
             self.planner.forget(action);
+        }
+        if error.is::<Stale>() {
+            return self.commit(batch);
         }
         if let [action] = batch {
             tracing::error!(error = format!("{error:#}"), "event not stored");

@@ -103,7 +103,10 @@ impl Planner {
             }
         }
         for (id, conversation) in found.conversations.drain() {
-            self.conversations.remember(id, conversation);
+            // What is remembered is more than what an outbox has.
+            if found.is_everything || !self.conversations.knows(&id) {
+                self.conversations.remember(id, conversation);
+            }
         }
         let mut writes = Vec::new();
         let outcomes = actions

@@ -9,6 +9,7 @@ mod sqlite;
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::Arc,
 };
 
@@ -89,6 +90,19 @@ pub enum Write {
     /// wrote, and resets the reader's unread count.
     Receipts { conversation: Id, reader: Id, messages: Option<Vec<MessageId>>, at: Time },
 }
+
+/// The database has come back since a batch was decided without it: one of its conversations may
+/// have been taken for a new one. The batch has to be decided again.
+#[derive(Debug)]
+pub struct Stale;
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the database has come back since this was decided")
+    }
+}
+
+impl std::error::Error for Stale {}
 
 /// What a [`Write`] found out.
 #[derive(Debug, PartialEq)]

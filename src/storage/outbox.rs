@@ -145,8 +145,15 @@ impl Outbox {
         let mut queued = 0;
         let mut written = Vec::with_capacity(writes.len());
         for write in writes {
-            if let Write::Message { message, conversation } = write {
-                know(&transaction, &message.conversation_id, conversation)?;
+            match write {
+                Write::Message { message, conversation } => {
+                    know(&transaction, &message.conversation_id, conversation)?;
+                }
+                // Only open rooms take somebody in.
+                Write::Participants { conversation, users } => {
+                    know(&transaction, conversation, &Conversation::between(true, users))?;
+                }
+                _ => {}
             }
             let mut result = write::apply(&transaction, write)?;
             if let (
@@ -295,14 +302,12 @@ impl Outbox {
     }
 }
 
-/// Makes a conversation of MongoDB's known here.
+/// Makes a conversation of MongoDB's known here, with those of its members who are known.
 fn know(connection: &Connection, id: &Id, conversation: &Conversation) -> Result<()> {
     let sql = "INSERT INTO conversations (id, is_open) VALUES (?, ?) ON CONFLICT DO NOTHING";
-    if connection.prepare_cached(sql)?.execute(params![id, conversation.is_open])? > 0 {
-        let participants: Vec<Id> = conversation.participants.iter().cloned().collect();
-        write::add_participants(connection, id, &participants)?;
-    }
-    Ok(())
+    connection.prepare_cached(sql)?.execute(params![id, conversation.is_open])?;
+    let participants: Vec<Id> = conversation.participants.iter().cloned().collect();
+    write::add_participants(connection, id, &participants)
 }
 
 fn change(write: &Write) -> Option<Change> {

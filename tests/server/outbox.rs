@@ -62,6 +62,8 @@ async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
     let server = on(uri.clone()).await;
     let mut alice = server.user("alice").await;
     let mut bob = server.user("bob").await;
+    let opened = json!({ "conversationId": "lobby", "message": "An open room" });
+    assert_eq!(within(alice.ask("send-message", opened)).await.unwrap()["ok"], true);
     assert_eq!(send(&mut alice, "c1", "before").await["ok"], true);
     let before = within(bob.event("receive-message")).await.unwrap();
 
@@ -77,6 +79,14 @@ async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
     let refused =
         within(mallory.ask("join-conversation", json!({ "conversationId": "c1" }))).await.unwrap();
     assert_eq!(refused["error"]["code"], "not_a_participant");
+    // Whoever comes into an open room is in it.
+    let joined = within(mallory.ask("join-conversation", json!({ "conversationId": "lobby" })))
+        .await
+        .unwrap();
+    assert_eq!(joined["ok"], true, "{joined}");
+    let said = json!({ "conversationId": "lobby", "message": "Hello" });
+    assert_eq!(within(alice.ask("send-message", said)).await.unwrap()["ok"], true);
+    within(mallory.event("receive-message")).await.unwrap();
     // History is what the outbox has, and says so; receipts go their way.
     let joined =
         within(bob.ask("join-conversation", json!({ "conversationId": "c1" }))).await.unwrap();
@@ -90,7 +100,7 @@ async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
     let health = server.health(|health| health["status"] == "degraded").await;
     assert_eq!(
         (&health["storage"]["connected"], &health["storage"]["pending"]),
-        (&json!(false), &json!(4))
+        (&json!(false), &json!(6))
     );
 
     mongodb.run().await;
@@ -105,6 +115,9 @@ async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
         within(bob.ask("join-conversation", json!({ "conversationId": "c1" }))).await.unwrap();
     assert_eq!(joined.get("partial"), None);
     assert_eq!(joined["messages"].as_array().unwrap().len(), 3);
+    assert_eq!(contents(&stored(&uri, "lobby").await), ["An open room", "Hello"]);
+    let list = within(mallory.ask("list-conversations", json!({}))).await.unwrap();
+    assert_eq!(list["conversations"][0]["conversationId"], "lobby");
     // Bob has read two of Alice's three messages in the one, and none in the other.
     let list = within(bob.ask("list-conversations", json!({}))).await.unwrap();
     let unread: Vec<_> =

@@ -157,6 +157,7 @@ fn a_setting_that_cannot_be_used_is_named() {
         ("mongodb://user:hunt/er2@localhost/chat", "er2"),
         ("mongodb://user:hunter2@localhost:99999/chat", "hunter2"),
         ("mongodb+srv://user:hunter2@localhost/chat", "hunter2"),
+        ("mongodb://user:hunter2", "hunter2"),
         ("hunter2", "hunter2"),
     ];
     for (uri, secret) in uris {

@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use bson::{Bson, Document, doc};
@@ -24,6 +25,9 @@ use crate::{
         outbox::UserStatus,
     },
 };
+
+/// How long to wait when another server's transaction is in the way.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Database {
     client: Client,
@@ -55,30 +59,35 @@ impl Database {
                 .partial_filter_expression(unique);
             IndexModel::builder().keys(keys).options(options.build()).build()
         };
-        self.messages
-            .create_indexes([
-                index(
-                    doc! { "conversation": 1, "createdAt": 1 },
-                    "conversation_1_createdAt_1",
-                    None,
-                ),
-                // Messages of one millisecond need an order too.
-                index(
-                    doc! { "conversation": 1, "createdAt": 1, "_id": 1 },
-                    "conversation_1_createdAt_1__id_1",
-                    None,
-                ),
-                index(
-                    doc! { "conversation": 1, "sender": 1, "clientMessageId": 1 },
-                    "conversation_1_sender_1_clientMessageId_1",
-                    Some(doc! { "clientMessageId": { "$exists": true } }),
-                ),
-            ])
-            .await?;
-        let keys = doc! { "participants": 1, "lastMessageAt": -1, "_id": -1 };
-        self.conversations
-            .create_index(index(keys, "participants_1_lastMessageAt_-1__id_-1", None))
-            .await?;
+        let by_time = doc! { "conversation": 1, "createdAt": 1 };
+        // Messages of one millisecond need an order too.
+        let by_time_and_id = doc! { "conversation": 1, "createdAt": 1, "_id": 1 };
+        let by_client_id = doc! { "conversation": 1, "sender": 1, "clientMessageId": 1 };
+        let by_activity = doc! { "participants": 1, "lastMessageAt": -1, "_id": -1 };
+        let given = doc! { "clientMessageId": { "$gt": "" } };
+        let indexes = [
+            (&self.messages, index(by_time, "conversation_1_createdAt_1", None)),
+            (&self.messages, index(by_time_and_id, "conversation_1_createdAt_1__id_1", None)),
+            (
+                &self.messages,
+                index(by_client_id, "conversation_1_sender_1_clientMessageId_1", Some(given)),
+            ),
+            (
+                &self.conversations,
+                index(by_activity, "participants_1_lastMessageAt_-1__id_-1", None),
+            ),
+        ];
+        for (collection, index) in indexes {
+            match collection.create_index(index).await {
+                Ok(_) => {}
+                // The other backend's documents, or the account's rights, do not allow it. The
+                // server works without, if more slowly.
+                Err(error) if is_index_refusal(&error) => {
+                    tracing::warn!(collection = collection.name(), %error, "index not made");
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 
@@ -91,20 +100,27 @@ impl Database {
                 found.conversations.extend(documents::conversation(&document));
             }
         }
-        for sent in &lookup.sent {
-            let filter = doc! {
-                "conversation": key(&sent.conversation),
-                "sender": key(&sent.sender),
-                "clientMessageId": sent.client_message_id.as_str(),
-            };
-            if let Some(message) =
-                self.messages.find_one(filter).await?.as_ref().and_then(documents::message)
-            {
-                let mut messages = [message];
-                self.add_names(&mut messages).await?;
-                let [message] = messages;
-                found.sent.insert(SentKey::clone(sent), message);
-            }
+        if !lookup.sent.is_empty() {
+            let keys = lookup.sent.iter().map(|sent| {
+                doc! {
+                    "conversation": key(&sent.conversation),
+                    "sender": key(&sent.sender),
+                    "clientMessageId": sent.client_message_id.as_str(),
+                }
+            });
+            let filter = doc! { "$or": keys.collect::<Vec<_>>() };
+            let read: Vec<Document> = self.messages.find(filter).await?.try_collect().await?;
+            let mut messages: Vec<_> = read.iter().filter_map(documents::message).collect();
+            self.add_names(&mut messages).await?;
+            let keyed = messages.into_iter().filter_map(|message| {
+                let key = SentKey {
+                    conversation: message.conversation_id.clone(),
+                    sender: message.sender_id.clone(),
+                    client_message_id: message.client_message_id.clone()?,
+                };
+                Some((key, message))
+            });
+            found.sent.extend(keyed);
         }
         if !lookup.messages.is_empty() {
             let ids: Vec<_> = lookup.messages.iter().map(|(_, id)| object_id(*id)).collect();
@@ -129,7 +145,11 @@ impl Database {
         let mut session = self.client.start_session().await?;
         loop {
             if !self.has_transactions.load(Ordering::Relaxed) {
-                return self.write_in(&mut session, writes, true).await;
+                let written = self.write_in(&mut session, writes, true).await;
+                if written.as_ref().is_err_and(is_refusal) && !may_be_known {
+                    self.take_back(writes).await?;
+                }
+                return written;
             }
             session.start_transaction().await?;
             let written = match self.write_in(&mut session, writes, may_be_known).await {
@@ -140,7 +160,9 @@ impl Database {
                     if is_without_transactions(&error) {
                         tracing::warn!("MongoDB is no replica set: changes are not transactions");
                         self.has_transactions.store(false, Ordering::Relaxed);
-                    } else if !is_conflict(&error) {
+                    } else if is_conflict(&error) {
+                        tokio::time::sleep(CONFLICT_PAUSE).await;
+                    } else {
                         return Err(error);
                     }
                     continue;
@@ -148,10 +170,21 @@ impl Database {
             };
             match session.commit_transaction().await {
                 Ok(()) => return Ok(written),
-                Err(error) if is_conflict(&error) => {}
+                Err(error) if is_conflict(&error) => tokio::time::sleep(CONFLICT_PAUSE).await,
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Removes the messages of a batch of which one was refused: each will be tried alone.
+    async fn take_back(&self, writes: &[Write]) -> Result<()> {
+        let messages = writes.iter().filter_map(|write| match write {
+            Write::Message { message, .. } => Some(object_id(message.id)),
+            _ => None,
+        });
+        let filter = doc! { "_id": { "$in": messages.collect::<Vec<_>>() } };
+        self.messages.delete_many(filter).await?;
+        Ok(())
     }
 
     async fn write_in(
@@ -182,7 +215,8 @@ impl Database {
                 Write::Participants { conversation, users } => {
                     let users: Vec<_> = users.iter().map(key).collect();
                     let update = doc! { "$addToSet": { "participants": { "$each": users } } };
-                    let filter = doc! { "_id": key(conversation) };
+                    // Meanwhile it may turn out to be somebody's own.
+                    let filter = doc! { "_id": key(conversation), "isOpen": true };
                     self.conversations.update_one(filter, update).session(&mut *session).await?;
                 }
                 Write::Message { message, conversation } => {
@@ -206,6 +240,9 @@ impl Database {
         mut messages: Vec<(&Message, &Conversation)>,
         may_be_known: bool,
     ) -> Result<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
         if may_be_known {
             let ids: Vec<_> = messages.iter().map(|(message, _)| object_id(message.id)).collect();
             let filter = doc! { "_id": { "$in": ids } };
@@ -331,7 +368,12 @@ impl Database {
             let Some(known) = self.conversations.find_one(mine).await? else { return Ok(None) };
             let at = known.get("lastMessageAt").cloned().unwrap_or(Bson::Null);
             let same = doc! { "lastMessageAt": &at, "_id": { "$lt": key(before) } };
-            filter.insert("$or", vec![doc! { "lastMessageAt": { "$lt": at } }, same]);
+            let mut behind = vec![doc! { "lastMessageAt": { "$lt": &at } }, same];
+            if at != Bson::Null {
+                // Those without a date come last, and are not less than one.
+                behind.push(doc! { "lastMessageAt": null });
+            }
+            filter.insert("$or", behind);
         }
         let cursor = self
             .conversations
@@ -480,6 +522,13 @@ fn is_without_transactions(error: &Error) -> bool {
         if matches!(command.code, ILLEGAL_OPERATION | NOT_IN_TRANSACTION))
 }
 
+/// Whether an index cannot be made here: Unauthorized, CannotCreateIndex, IndexOptionsConflict,
+/// IndexKeySpecsConflict, DuplicateKey.
+fn is_index_refusal(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Command(command)
+        if matches!(command.code, 13 | 67 | 85 | 86 | 11000))
+}
+
 /// Whether MongoDB has refused these documents for good. Everything else may be different later.
 pub fn is_refusal(error: &Error) -> bool {
     match &*error.kind {
@@ -488,6 +537,7 @@ pub fn is_refusal(error: &Error) -> bool {
         }
         ErrorKind::Write(WriteFailure::WriteError(_)) => true,
         ErrorKind::BsonSerialization(_)
+        | ErrorKind::BsonDeserialization(_)
         | ErrorKind::InvalidArgument { .. }
         | ErrorKind::Custom(_) => true,
         // BadValue, FailedToParse, TypeMismatch, DocumentValidationFailure, BSONObjectTooLarge,

@@ -92,13 +92,19 @@ pub fn message(document: &Document) -> Option<Message> {
         sender_id: id(document.get("sender")?)?,
         sender_name: text("senderName").unwrap_or_default(),
         sender_avatar: text("senderAvatar"),
-        timestamp: Time(
-            created_at.unwrap_or_else(|| object_id(message_id).timestamp()).timestamp_millis(),
-        ),
+        timestamp: time(created_at.unwrap_or_else(|| object_id(message_id).timestamp())),
         r#type: MessageType::Text,
         read_by: readers(document),
         client_message_id: document.get_str("clientMessageId").ok().and_then(|id| id.parse().ok()),
     })
+}
+
+/// A date within the years that ISO 8601 writes with four digits: MongoDB's go further.
+fn time(date: DateTime) -> Time {
+    const YEAR_1: i64 = -62_135_596_800_000;
+    // A day before its end, so that it is in that year in every time zone.
+    const END_OF_YEAR_9999: i64 = 253_402_207_200_000;
+    Time(date.timestamp_millis().clamp(YEAR_1, END_OF_YEAR_9999))
 }
 
 fn readers(message: &Document) -> Vec<Id> {
@@ -159,6 +165,13 @@ mod tests {
             .into();
         assert_eq!(fields.len(), 6);
         assert!(fields.iter().all(|field| field.matches('.').count() == 1 && !field.contains('$')));
+    }
+
+    #[test]
+    fn a_date_beyond_the_calendar_is_written_as_its_end() {
+        for millis in [i64::MIN, i64::MAX, 8_640_000_000_000_000] {
+            serde_json::to_string(&time(DateTime::from_millis(millis))).unwrap();
+        }
     }
 
     #[test]

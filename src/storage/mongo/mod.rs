@@ -13,13 +13,13 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use mongodb::{Client, options::ClientOptions};
 use tokio::{
     runtime::Handle,
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    Conversation, Found, Lookup, Page, Summary, Window, Write, Written,
+    Conversation, Found, Lookup, Page, Stale, Summary, Window, Write, Written,
     outbox::{Change, Entry, Outbox},
 };
 use crate::contract::{Id, Message, MessageId, PageLimit, Time};
@@ -39,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the start waits for MongoDB before it goes on without.
 const PATIENCE_AT_START: Duration = Duration::from_secs(2);
+
+/// How long a batch of the outbox may take. Nobody waits for it.
+const PATIENCE_WITH_OUTBOX: Duration = Duration::from_secs(50);
 
 /// How often MongoDB is asked whether it is back.
 const RETRY: Duration = Duration::from_millis(500);
@@ -62,6 +65,8 @@ struct Link {
     turns: AtomicU64,
     /// Held while a change is made, so that the way back is not taken in the middle of it.
     changing: Mutex<()>,
+    /// Held while MongoDB is told of statuses, so that a later one is not overtaken.
+    telling: tokio::sync::Mutex<()>,
 }
 
 /// A user who came, on a socket, or went.
@@ -86,12 +91,11 @@ pub async fn parse(uri: &str) -> Result<ClientOptions, String> {
     Ok(options)
 }
 
-/// The driver's message, unless it repeats a part of the string that may be secret.
+/// The driver's message, unless it repeats a word of what may be secret.
 fn without_credentials(uri: &str, message: &str) -> String {
-    let credentials =
-        uri.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(found, _)| found);
-    let parts = credentials.into_iter().flat_map(|found| found.split(':'));
-    if parts.filter(|part| !part.is_empty()).any(|part| message.contains(part)) {
+    let secret = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let mut words = secret.split(|character: char| !character.is_alphanumeric());
+    if words.any(|word| word.len() >= 3 && message.contains(word)) {
         "it is malformed".into()
     } else {
         message.into()
@@ -115,6 +119,7 @@ impl Mongo {
             turns: AtomicU64::new(0),
             outbox,
             changing: Mutex::new(()),
+            telling: tokio::sync::Mutex::new(()),
         });
         let _ = runtime.block_on(timeout(PATIENCE_AT_START, link.come_back()));
         if link.is_away() {
@@ -163,10 +168,9 @@ impl Mongo {
         let _changing = self.link.changing();
         let found_in = self.found_in.load(Ordering::Acquire);
         // Without MongoDB, one of its conversations may have been taken for a new one.
-        ensure!(
-            self.link.is_away() || self.link.turns.load(Ordering::Acquire) == found_in,
-            "MongoDB has come back since this was decided"
-        );
+        if !self.link.is_away() && self.link.turns.load(Ordering::Acquire) != found_in {
+            return Err(Stale.into());
+        }
         self.link.outbox.save_profiles(writes)?;
         let writing = self.link.database.write(writes, false);
         if let Some(written) = self.runtime.block_on(self.link.ask(writing)) {
@@ -255,7 +259,7 @@ impl Link {
 
     /// Writes the outbox to MongoDB, if that is there, and turns back to it. An error means: later.
     async fn come_back(&self) -> Result<()> {
-        self.database.prepare().await?;
+        timeout(PATIENCE, self.database.prepare()).await??;
         loop {
             let entries = self.outbox.oldest(BATCH)?;
             if !entries.is_empty() {
@@ -263,25 +267,34 @@ impl Link {
                 continue;
             }
             // A change that is being made right now may still go to the outbox.
-            let Ok(_changing) = self.changing.try_lock() else {
-                tokio::task::yield_now().await;
-                continue;
-            };
-            if self.outbox.pending() == 0 {
-                self.outbox.clear()?;
-                self.turn(false);
-                break;
+            {
+                let changing = match self.changing.try_lock() {
+                    Ok(changing) => Some(changing),
+                    Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                    Err(TryLockError::WouldBlock) => None,
+                };
+                if changing.is_some() && self.outbox.pending() == 0 {
+                    self.turn(false);
+                    self.outbox.clear()?;
+                    break;
+                }
             }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.tell_statuses().await
     }
 
     /// Tells MongoDB who came and went since it was told the last time.
     async fn tell_statuses(&self) -> Result<()> {
+        let _telling = self.telling.lock().await;
         for status in self.outbox.untold_statuses()? {
             match self.ask(self.database.set_status(&status)).await {
                 Some(Ok(())) => self.outbox.status_told(&status)?,
-                Some(Err(error)) => return Err(error),
+                Some(Err(error)) => {
+                    let user = &status.user;
+                    tracing::error!(%user, error = format!("{error:#}"), "status refused");
+                    self.outbox.status_told(&status)?;
+                }
                 // It is told on the way back.
                 None => break,
             }
@@ -303,17 +316,19 @@ impl Link {
     async fn write_to_database(&self, entries: Vec<Entry>) -> Result<()> {
         let numbers: Vec<_> = entries.iter().map(|entry| entry.number).collect();
         if let Some(writes) = self.prepare_writes(&entries).await? {
-            match timeout(PATIENCE, self.database.write(&writes, true)).await? {
-                Ok(_) => return self.outbox.remove(&numbers),
-                Err(error) if !is_refusal(&error) => return Err(error.into()),
-                Err(_) => {}
+            let writing = self.database.write(&writes, true);
+            match timeout(PATIENCE_WITH_OUTBOX, writing).await {
+                Ok(Ok(_)) => return self.outbox.remove(&numbers),
+                Ok(Err(error)) if !is_refusal(&error) => return Err(error.into()),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
-        // Something in it is refused: one by one.
+        // Something in it is refused, or it is too much at once: one by one.
         for entry in entries {
             let refusal = match self.prepare_writes(std::slice::from_ref(&entry)).await? {
                 Some(writes) => {
-                    match timeout(PATIENCE, self.database.write(&writes, true)).await? {
+                    let writing = self.database.write(&writes, true);
+                    match timeout(PATIENCE_WITH_OUTBOX, writing).await? {
                         Ok(_) => None,
                         Err(error) if is_refusal(&error) => Some(error.to_string()),
                         Err(error) => return Err(error.into()),
@@ -335,7 +350,8 @@ impl Link {
         let conversations =
             entries.iter().map(|entry| entry.change.conversation().clone()).collect();
         let lookup = Lookup { conversations, ..Lookup::default() };
-        let mut known: HashMap<Id, Conversation> = self.database.find(&lookup).await?.conversations;
+        let found = timeout(PATIENCE, self.database.find(&lookup)).await??;
+        let mut known: HashMap<Id, Conversation> = found.conversations;
         let mut writes = Vec::new();
         for Entry { change, .. } in entries {
             let id = change.conversation();
