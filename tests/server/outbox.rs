@@ -144,6 +144,10 @@ async fn a_server_starts_without_mongodb_and_survives_its_own_death_too() {
     };
     let server = start();
     write(&server, ["1", "2"]).await;
+    let mut bob = within(Client::connect(&server.url)).await.unwrap();
+    let read = json!({ "conversationId": "c1", "userId": "bob" });
+    let read = within(bob.ask("mark-as-read", read)).await.unwrap();
+    assert_eq!(read["messageIds"].as_array().unwrap().len(), 2);
     server.kill();
     // The same again: what was confirmed is known, and a retry finds it.
     let server = start();
@@ -160,7 +164,14 @@ async fn a_server_starts_without_mongodb_and_survives_its_own_death_too() {
     })
     .await;
     write(&server, ["3", "4"]).await;
-    assert_eq!(contents(&stored(&uri, "c1").await), ["1", "2", "3", "4"]);
+    let documents = stored(&uri, "c1").await;
+    assert_eq!(contents(&documents), ["1", "2", "3", "4"]);
+    let readers = |document: &Document| document.get_array("readBy").unwrap().len();
+    assert_eq!(documents.iter().map(readers).collect::<Vec<_>>(), [1, 1, 0, 0]);
+    let mut bob = within(Client::connect(&server.url)).await.unwrap();
+    let list = json!({ "userId": "bob" });
+    let list = within(bob.ask("list-conversations", list)).await.unwrap();
+    assert_eq!(list["conversations"][0]["unreadCount"], 2);
     server.kill();
 }
 
