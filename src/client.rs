@@ -4,7 +4,7 @@
 //! the network only when it is asked for more. So the order of arrival is never in doubt, and a
 //! client that is not asked is a client that does not read.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::collections::VecDeque;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{SinkExt, StreamExt};
@@ -54,14 +54,6 @@ impl Client {
         ensure!(open.starts_with(engine::OPEN), "expected the session to open, got {open:?}");
         client.join_namespace().await?;
         Ok(client)
-    }
-
-    /// The client's end of the connection.
-    pub fn address(&self) -> Result<SocketAddr> {
-        match self.socket.get_ref() {
-            MaybeTlsStream::Plain(stream) => Ok(stream.local_addr()?),
-            _ => bail!("not a plain connection"),
-        }
     }
 
     /// Sends an event without a callback.

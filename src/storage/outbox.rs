@@ -199,9 +199,10 @@ impl Outbox {
         .collect()
     }
 
-    /// The message of a [`Change::Send`].
-    pub fn message(&self, conversation: &Id, message: MessageId) -> Result<Option<Message>> {
-        read::read_message(&self.sqlite.writer(), conversation, message)
+    /// The message of a [`Change::Send`], `None` for another change.
+    pub fn message(&self, change: &Change) -> Result<Option<Message>> {
+        let Change::Send { conversation, message } = change else { return Ok(None) };
+        read::read_message(&self.sqlite.writer(), conversation, *message)
     }
 
     /// The members of a conversation as they are known here.

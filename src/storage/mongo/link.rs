@@ -204,12 +204,7 @@ impl Link {
             }
             let conversation =
                 known.get(id).cloned().unwrap_or_else(|| Conversation::unknown(None));
-            let message = match change {
-                Change::Send { conversation, message } => {
-                    self.outbox.message(conversation, *message)?
-                }
-                _ => None,
-            };
+            let message = self.outbox.message(change)?;
             let actor = match change {
                 Change::Send { .. } => message.as_ref().map(|message| &message.sender_id),
                 Change::Read { reader, .. } => Some(reader),
@@ -224,12 +219,7 @@ impl Link {
     }
 
     fn reject(&self, entry: &Entry, reason: &str) -> Result<()> {
-        let message = match &entry.change {
-            Change::Send { conversation, message } => {
-                self.outbox.message(conversation, *message)?
-            }
-            _ => None,
-        };
+        let message = self.outbox.message(&entry.change)?;
         let document = match &message {
             Some(message) => serde_json::to_string(message)?,
             None => serde_json::to_string(&entry.change)?,
