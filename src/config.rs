@@ -49,6 +49,18 @@ pub struct Settings {
     #[arg(long, env, value_name = "FILTER")]
     pub rust_log: Option<String>,
 
+    #[arg(long, env, value_name = "SECRET", hide_env_values = true, hide = true)]
+    pub jwt_secret: Option<String>,
+
+    #[arg(long, env, value_name = "LIMIT", hide = true)]
+    pub rate_limit: Option<String>,
+
+    #[arg(long, env, value_name = "LIMIT", hide = true)]
+    pub connection_limit: Option<String>,
+
+    #[arg(long, env, value_name = "HEADER", hide = true)]
+    pub trusted_proxy: Option<String>,
+
     /// Accepted because deployments set it, and ignored
     #[arg(long, env, value_name = "ENVIRONMENT", hide = true)]
     pub node_env: Option<String>,
@@ -57,6 +69,20 @@ pub struct Settings {
 /// Settings of the contract that this version does not have. Ignoring one would be worse than not
 /// starting: a server with a `JWT_SECRET` must not let everybody in.
 const NOT_SUPPORTED: [&str; 4] = ["JWT_SECRET", "RATE_LIMIT", "CONNECTION_LIMIT", "TRUSTED_PROXY"];
+
+impl Settings {
+    /// The setting behind a variable, of those that a conversation may choose.
+    pub fn get_mut(&mut self, variable: &str) -> Option<&mut Option<String>> {
+        match variable {
+            "ALLOWED_ORIGINS" => Some(&mut self.allowed_origins),
+            "JWT_SECRET" => Some(&mut self.jwt_secret),
+            "RATE_LIMIT" => Some(&mut self.rate_limit),
+            "CONNECTION_LIMIT" => Some(&mut self.connection_limit),
+            "TRUSTED_PROXY" => Some(&mut self.trusted_proxy),
+            _ => None,
+        }
+    }
+}
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -104,7 +130,7 @@ impl Config {
     /// looked up.
     pub async fn new(settings: &Settings) -> Result<Self> {
         for name in NOT_SUPPORTED {
-            if env::var_os(name).is_some_and(|value| !value.is_empty()) {
+            if settings.clone().get_mut(name).is_some_and(|setting| given(setting).is_some()) {
                 bail!("{name} is set, but this version does not support it: unset it to start");
             }
         }

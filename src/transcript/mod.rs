@@ -1,29 +1,37 @@
 //! Conversations as text: who says what, and what everybody receives.
-//!
-//! A conversation file is a script. Lines at the margin are what happens, a line a step; indented
-//! lines are what came of it, so that a file without them is a script and one with them is a
-//! transcript of it. Playing a transcript plays its script: indented lines are not read.
-//!
-//! ```text
-//! # Bob reads what Alice wrote.
-//! alice connects
-//! alice > authenticate {"id":"alice"}       emits an event
-//! alice ? send-message {"message":"Hi",…}   emits an event with a callback
-//!   alice < message-sent {"id":"<message-1>",…}
-//!   alice < ack {"ok":true,…}
-//! bob awaits receive-message                goes on when the event has arrived
-//! bob disconnects                           says goodbye
-//! bob vanishes                              the connection breaks
-//! ```
-//!
-//! Ids that the server made and times change from one run to the next. They are replaced by
-//! identity: the same id has the same name everywhere, also in what is sent afterwards. Each
-//! client's events stand in the order in which it received them, clients in the order in which
-//! they first appeared: between two clients no order is shown, because none is promised.
 
+mod compare;
 mod names;
+mod parse;
 mod player;
 mod script;
+mod server;
+#[expect(clippy::module_inception, reason = "it is what the module is about")]
+mod transcript;
 
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+pub use compare::{Difference, Kind};
+pub use parse::{SETTINGS, Unreadable, parse_duration};
 pub use player::play;
-pub use script::{Script, Step};
+pub use script::{Action, Answer, Content, Line, Script, Setting, Step, What};
+pub use server::{Place, Server, StorageKind};
+pub use transcript::{Stop, Transcript};
+
+/// Plays the conversation in the file at `path` against `server`.
+pub async fn replay(path: impl AsRef<Path>, server: &Server) -> Result<Transcript> {
+    let path = path.as_ref();
+    let at = || path.display().to_string();
+    let bytes = std::fs::read(path).with_context(at)?;
+    let script = match Script::parse_bytes(&bytes) {
+        Ok(script) => script,
+        Err(unreadable) => bail!("{}:{unreadable}", path.display()),
+    };
+    let transcript = play(script, server).await.with_context(at)?;
+    match &transcript.stop {
+        None => Ok(transcript),
+        Some(stop) => bail!("{}: {stop}\n{transcript}", path.display()),
+    }
+}

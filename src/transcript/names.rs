@@ -1,76 +1,222 @@
-//! Stable names for what changes from run to run: ids that the server makes, and times.
+//! Variables: stable names for what changes from one run to the next.
+//!
+//! A text that is `<kind-N>` as a whole is a variable. It stands for one text, from where it is
+//! first seen on. `<time>` and `<milliseconds>` stand for any time. A text that only looks like a
+//! variable is written with one more `<`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use anyhow::{Result, bail};
 use serde_json::Value;
 
+/// Ids of 24 hexadecimal digits, as this server and MongoDB make them.
+const MESSAGE: &str = "message";
+const UUID: &str = "uuid";
+/// The ids of the sockets, in the order in which they connected.
+const SOCKET: &str = "socket";
+
+const TIME: &str = "<time>";
+const MILLISECONDS: &str = "<milliseconds>";
+
 /// The names given so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Names {
-    /// The message ids, in the order in which they were first seen: `<message-1>` is the first.
-    messages: Vec<String>,
-    /// Texts that a client sent. The server did not make them, whatever they look like.
+    name_of: HashMap<String, String>,
+    text_of: HashMap<String, String>,
+    /// Texts and numbers that a client sent. The server did not make them, whatever they look like.
     sent: HashSet<String>,
 }
 
 impl Names {
-    /// The JSON of a payload in which names stand for ids, with the ids.
-    pub fn resolve(&mut self, payload: &str) -> Result<Value> {
-        let mut value = serde_json::from_str(payload)?;
-        self.resolve_value(&mut value)?;
-        Ok(value)
-    }
-
-    /// The JSON of what was received, with names for ids and times.
-    pub fn name(&mut self, mut value: Value) -> String {
-        for_each_text(&mut value, &mut |text| {
-            if is_time(text) {
-                *text = "<time>".into();
-            } else if is_message_id(text) && !self.sent.contains(text) {
-                let known = self.messages.iter().position(|id| id == text);
-                let index = known.unwrap_or_else(|| {
-                    self.messages.push(text.clone());
-                    self.messages.len() - 1
-                });
-                *text = format!("<message-{}>", index + 1);
-            }
-            Ok(())
-        })
-        .expect("naming does not fail");
-        value.to_string()
-    }
-
-    fn resolve_value(&mut self, value: &mut Value) -> Result<()> {
-        let Self { messages, sent } = self;
-        for_each_text(value, &mut |text| {
-            let name = text.strip_prefix("<message-").and_then(|rest| rest.strip_suffix('>'));
-            let Some(number) = name.and_then(|number| number.parse::<usize>().ok()) else {
-                sent.insert(text.clone());
+    /// Puts what they stand for into the place of the variables, for sending. The error names one
+    /// that stands for nothing yet.
+    pub fn resolve(&mut self, value: &mut Value) -> Result<(), String> {
+        for_each_scalar(value, &mut |scalar| {
+            let Value::String(text) = scalar else {
+                self.sent.insert(scalar.to_string());
                 return Ok(());
             };
-            match number.checked_sub(1).and_then(|index| messages.get(index)) {
-                Some(id) => text.clone_from(id),
-                None => bail!("{text} was not seen yet"),
+            if is_variable(text) {
+                let known = self.text_of.get(text);
+                text.clone_from(known.ok_or_else(|| format!("{text} was not seen yet"))?);
+            } else {
+                unescape(text);
+                self.sent.insert(text.clone());
             }
             Ok(())
         })
+    }
+
+    /// The reverse, for what a client was seen to send: names for what has one.
+    pub fn name_sent(&mut self, value: &mut Value) {
+        self.name_each(value, |names, scalar| {
+            names.sent.insert(text_of(scalar));
+        });
+    }
+
+    /// Lets the variables of `expected` that stand for nothing yet stand for what is in their
+    /// place in `actual`.
+    pub fn bind(&mut self, expected: &Value, actual: &Value) {
+        match (expected, actual) {
+            (Value::Array(expected), Value::Array(actual)) => {
+                expected
+                    .iter()
+                    .zip(actual)
+                    .for_each(|(expected, actual)| self.bind(expected, actual));
+            }
+            (Value::Object(expected), Value::Object(actual)) => {
+                for (key, expected) in expected {
+                    if let Some(actual) = actual.get(key) {
+                        self.bind(expected, actual);
+                    }
+                }
+            }
+            (Value::String(name), Value::String(text)) if is_variable(name) => {
+                let has_form = match kind_of(name) {
+                    kind @ (MESSAGE | UUID) => self.kind_made(text) == Some(kind),
+                    kind => kind != SOCKET,
+                };
+                if has_form && !self.text_of.contains_key(name) {
+                    self.give(name.clone(), text);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Names the socket that has connected.
+    pub fn socket(&mut self, id: &str) {
+        if !id.is_empty() {
+            self.give(self.free_name(SOCKET), id);
+        }
+    }
+
+    /// Puts names into the place of ids and times in what was received.
+    pub fn name(&mut self, value: &mut Value) {
+        self.name_each(value, |names, scalar| {
+            if names.sent.contains(&text_of(scalar)) {
+                return;
+            }
+            match scalar {
+                Value::String(text) if is_time(text) => *scalar = TIME.into(),
+                Value::String(text) => {
+                    if let Some(kind) = names.kind_made(text) {
+                        let name = names.free_name(kind);
+                        names.give(name.clone(), text);
+                        *text = name;
+                    }
+                }
+                Value::Number(number) if is_milliseconds(number) => *scalar = MILLISECONDS.into(),
+                _ => {}
+            }
+        });
+    }
+
+    /// Names what has a name, lets `otherwise` see what has none, and escapes what is left of it.
+    fn name_each(&mut self, value: &mut Value, mut otherwise: impl FnMut(&mut Self, &mut Value)) {
+        let named = for_each_scalar(value, &mut |scalar| {
+            if let Value::String(text) = scalar
+                && let Some(name) = self.name_of.get(text)
+            {
+                text.clone_from(name);
+                return Ok(());
+            }
+            let before = scalar.clone();
+            otherwise(self, scalar);
+            if *scalar == before
+                && let Value::String(text) = scalar
+            {
+                escape(text);
+            }
+            Ok(())
+        });
+        named.expect("naming does not fail");
+    }
+
+    /// What an id seems to be that the server made.
+    fn kind_made(&self, text: &str) -> Option<&'static str> {
+        if self.sent.contains(text) {
+            None
+        } else if is_message_id(text) {
+            Some(MESSAGE)
+        } else {
+            is_uuid(text).then_some(UUID)
+        }
+    }
+
+    fn free_name(&self, kind: &str) -> String {
+        let names = (1..).map(|number| format!("<{kind}-{number}>"));
+        names.into_iter().find(|name| !self.text_of.contains_key(name)).expect("numbers do not end")
+    }
+
+    fn give(&mut self, name: String, text: &str) {
+        if !self.name_of.contains_key(text) {
+            self.name_of.insert(text.into(), name.clone());
+            self.text_of.insert(name, text.into());
+        }
     }
 }
 
-fn for_each_text(
-    value: &mut Value,
-    change: &mut impl FnMut(&mut String) -> Result<()>,
-) -> Result<()> {
-    match value {
-        Value::String(text) => change(text),
-        Value::Array(values) => {
-            values.iter_mut().try_for_each(|value| for_each_text(value, change))
-        }
-        Value::Object(fields) => {
-            fields.values_mut().try_for_each(|value| for_each_text(value, change))
+/// Whether the variables in `value` can stand there. The error says why not.
+pub fn check(value: &Value, is_received: bool) -> Result<(), String> {
+    for_each_scalar(&mut value.clone(), &mut |scalar| match scalar {
+        Value::String(text) if !is_received && (text == TIME || text == MILLISECONDS) => {
+            Err(format!("{text} stands for any time and cannot be sent; <{text} is this very text"))
         }
         _ => Ok(()),
+    })
+}
+
+fn for_each_scalar(
+    value: &mut Value,
+    change: &mut impl FnMut(&mut Value) -> Result<(), String>,
+) -> Result<(), String> {
+    match value {
+        Value::Array(values) => {
+            values.iter_mut().try_for_each(|value| for_each_scalar(value, change))
+        }
+        Value::Object(fields) => {
+            fields.values_mut().try_for_each(|value| for_each_scalar(value, change))
+        }
+        scalar => change(scalar),
+    }
+}
+
+fn text_of(scalar: &Value) -> String {
+    scalar.as_str().map_or_else(|| scalar.to_string(), Into::into)
+}
+
+/// Whether it is `<kind-N>`: small letters, and a number from 1 on.
+fn is_variable(text: &str) -> bool {
+    let inner = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
+    inner.and_then(|inner| inner.split_once('-')).is_some_and(|(kind, number)| {
+        !kind.is_empty()
+            && kind.bytes().all(|byte| byte.is_ascii_lowercase())
+            && (1..=6).contains(&number.len())
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && !number.starts_with('0')
+    })
+}
+
+fn kind_of(variable: &str) -> &str {
+    variable[1..].split_once('-').map_or("", |(kind, _)| kind)
+}
+
+/// Whether a text has the form of a variable once its first `<`s are taken for one.
+fn looks_like_variable(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('<') else { return false };
+    let core = format!("<{}", rest.trim_start_matches('<'));
+    is_variable(&core) || core == TIME || core == MILLISECONDS
+}
+
+fn escape(text: &mut String) {
+    if looks_like_variable(text) {
+        text.insert(0, '<');
+    }
+}
+
+fn unescape(text: &mut String) {
+    if text.starts_with("<<") && looks_like_variable(text) {
+        text.remove(0);
     }
 }
 
@@ -78,10 +224,23 @@ fn is_message_id(text: &str) -> bool {
     text.len() == 24 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+fn is_uuid(text: &str) -> bool {
+    let groups = text.split('-').map(str::len);
+    text.len() == 36
+        && groups.eq([8, 4, 4, 4, 12])
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
 /// Whether it is a time as the contract writes it, to the millisecond and with a `Z`.
 fn is_time(text: &str) -> bool {
     let has_form = text.len() == 24 && text.as_bytes()[19] == b'.' && text.ends_with('Z');
     has_form && text.parse::<jiff::Timestamp>().is_ok()
+}
+
+/// Whether it is a time as `Date.now()` tells it: milliseconds since 1970, of the years 2001 to
+/// 2286.
+fn is_milliseconds(number: &serde_json::Number) -> bool {
+    number.as_u64().is_some_and(|number| (1_000_000_000_000..10_000_000_000_000).contains(&number))
 }
 
 #[cfg(test)]
@@ -92,36 +251,92 @@ mod tests {
 
     const FIRST: &str = "65f0aaaaaaaaaaaaaaaaaaaa";
     const SECOND: &str = "65f0bbbbbbbbbbbbbbbbbbbb";
+    const UUID_1: &str = "0b7f2f8e-6a53-4c1b-9d2e-1f0a5b6c7d8e";
+
+    fn named(names: &mut Names, mut value: Value) -> Value {
+        names.name(&mut value);
+        value
+    }
+
+    fn resolved(names: &mut Names, mut value: Value) -> Result<Value, String> {
+        names.resolve(&mut value).map(|()| value)
+    }
 
     #[test]
     fn the_same_id_has_the_same_name_everywhere() {
         let mut names = Names::default();
-        assert_eq!(names.name(json!([FIRST, SECOND])), r#"["<message-1>","<message-2>"]"#);
-        assert_eq!(names.name(json!({ "id": SECOND })), r#"{"id":"<message-2>"}"#);
-        assert_eq!(names.resolve(r#"["<message-2>"]"#).unwrap(), json!([SECOND]));
+        assert_eq!(
+            named(&mut names, json!([FIRST, SECOND])),
+            json!(["<message-1>", "<message-2>"])
+        );
+        assert_eq!(named(&mut names, json!({ "id": SECOND })), json!({ "id": "<message-2>" }));
+        assert_eq!(named(&mut names, json!(UUID_1)), json!("<uuid-1>"));
+        assert_eq!(resolved(&mut names, json!(["<message-2>"])), Ok(json!([SECOND])));
     }
 
     #[test]
-    fn an_id_that_a_client_sent_stays_as_it_is() {
+    fn what_a_client_sent_stays_as_it_is() {
         let mut names = Names::default();
-        names.resolve(&format!("[\"{FIRST}\"]")).unwrap();
-        assert_eq!(names.name(json!(FIRST)), format!("\"{FIRST}\""));
+        let sent = json!([FIRST, UUID_1, "2025-11-11T10:30:00.000Z", 1_762_857_000_000_u64]);
+        assert_eq!(resolved(&mut names, sent.clone()), Ok(sent.clone()));
+        assert_eq!(named(&mut names, sent.clone()), sent);
     }
 
     #[test]
     fn only_a_time_of_the_contracts_form_is_one() {
         let mut names = Names::default();
-        assert_eq!(names.name(json!("2025-11-11T10:30:00.000Z")), "\"<time>\"");
+        assert_eq!(named(&mut names, json!("2025-11-11T10:30:00.000Z")), json!("<time>"));
+        assert_eq!(named(&mut names, json!(1_762_857_000_000_u64)), json!("<milliseconds>"));
         for other in
             ["2025-11-11T10:30:00Z", "2025-11-11T10:30:00.0000Z", "2025-13-11T10:30:00.000Z"]
         {
-            assert_eq!(names.name(json!(other)), format!("\"{other}\""));
+            assert_eq!(named(&mut names, json!(other)), json!(other));
+        }
+        assert_eq!(named(&mut names, json!(1_762_857_000)), json!(1_762_857_000));
+    }
+
+    #[test]
+    fn a_variable_stands_for_what_is_first_seen_in_its_place() {
+        let mut names = Names::default();
+        let expected = json!({ "id": "<message-7>", "room": "<room-1>", "to": "<uuid-1>" });
+        let actual = json!({ "id": FIRST, "room": "xyz", "to": "no UUID" });
+        names.bind(&expected, &actual);
+        let as_named = json!({ "id": "<message-7>", "room": "<room-1>", "to": "no UUID" });
+        assert_eq!(named(&mut names, actual), as_named);
+        // It stands for that from then on, and the other is another one.
+        names.bind(&json!("<message-7>"), &json!(SECOND));
+        assert_eq!(named(&mut names, json!(SECOND)), json!("<message-1>"));
+        // One text has one name.
+        names.bind(&json!("<room-2>"), &json!("xyz"));
+        assert_eq!(named(&mut names, json!("xyz")), json!("<room-1>"));
+    }
+
+    #[test]
+    fn a_text_that_looks_like_a_variable_is_told_from_one() {
+        let mut names = Names::default();
+        for text in ["<message-1>", "<time>", "<<uuid-2>", "<milliseconds>"] {
+            let escaped = json!(format!("<{text}"));
+            assert_eq!(named(&mut names, json!(text)), escaped);
+            assert_eq!(resolved(&mut names, escaped), Ok(json!(text)));
+        }
+        for text in ["<b>", "<<b>", "<message-0>", "<message-01>", "<h-1", "<-1>", "a <time>"] {
+            assert_eq!(named(&mut names, json!(text)), json!(text));
+            assert_eq!(resolved(&mut names, json!(text)), Ok(json!(text)));
         }
     }
 
     #[test]
-    fn a_name_that_was_not_seen_is_an_error() {
-        let error = Names::default().resolve(r#"{"id":"<message-1>"}"#).unwrap_err();
-        assert_eq!(error.to_string(), "<message-1> was not seen yet");
+    fn what_cannot_be_sent_is_an_error() {
+        let error = resolved(&mut Names::default(), json!({ "id": "<message-1>" })).unwrap_err();
+        assert_eq!(error, "<message-1> was not seen yet");
+        assert!(check(&json!(["<time>"]), false).unwrap_err().starts_with("<time> stands for"));
+        assert_eq!(check(&json!(["<time>"]), true), Ok(()));
+    }
+
+    #[test]
+    fn a_socket_has_a_name_from_its_connection_on() {
+        let mut names = Names::default();
+        names.socket("kJh3Xy");
+        assert_eq!(named(&mut names, json!({ "from": "kJh3Xy" })), json!({ "from": "<socket-1>" }));
     }
 }

@@ -1,41 +1,62 @@
-//! Plays a script with real clients, and writes down what they receive.
+//! Plays a script with real clients, and notes what they receive.
+//!
+//! A step is over when all that it brought has arrived. A server that acknowledges as the contract
+//! says is asked: the answer to an event that changes nothing comes behind everything else, so
+//! nothing is waited for by the clock. Of any other server, a step is over when nothing has come
+//! for a quiet time.
 
-use std::{fmt::Write, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use futures_util::future::select_all;
 use indexmap::IndexMap;
-use serde_json::json;
-use tokio::time::timeout;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{
+    compare::pairs,
     names::Names,
-    script::{Action, Script, Step},
+    script::{Action, Answer, Content, Script, Step, What},
+    server::{Running, Server},
+    transcript::{Stop, Transcript},
 };
-use crate::client::{Client, Received};
+use crate::client::{Client, ConnectError, Options, Received};
 
-/// The longest a step may wait: over the six seconds after which typing ends by itself.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Plays `script` against the server at `url` and returns the transcript.
+/// Plays `script` against `server`.
 ///
-/// After each step every client asks the server something that changes nothing. Its answer comes
-/// after everything that the server sent because of the step, so nothing has to be waited for by
-/// the clock. An error names the line, and shows the transcript so far.
-pub async fn play(script: &Script, url: &str) -> Result<String> {
-    let mut player = Player { url, clients: IndexMap::new(), names: Names::default() };
-    let mut transcript = String::new();
-    for line in &script.lines {
-        writeln!(transcript, "{}", line.text)?;
-        let Some(step) = &line.step else { continue };
-        let played = player.play(step).await;
-        player.write_down(&mut transcript)?;
-        played.with_context(|| format!("line {}: {}\n{transcript}", line.number, line.text))?;
-    }
-    Ok(transcript)
+/// # Errors
+/// There is no server. What happens between the server and the clients is no error, but stands in
+/// the transcript.
+pub async fn play(script: Script, server: &Server) -> Result<Transcript> {
+    let running = Running::start(&server.place, script.settings()).await?;
+    let end = match &running {
+        Running::Own(_) => Settling::Asking,
+        Running::At(_) => Settling::Unknown,
+    };
+    let mut player =
+        Player { server, running, end, clients: IndexMap::new(), names: Names::default() };
+    let played = player.play_all(&script).await;
+    // Whatever happened, the data of a server of its own is removed.
+    player.running.end().await?;
+    let (answers, stop) = played?;
+    Ok(Transcript { script, answers, stop })
+}
+
+/// How the end of a step is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settling {
+    /// By the answer to an event that changes nothing.
+    Asking,
+    /// By the clock.
+    Quiet,
+    /// The first client that connects finds out.
+    Unknown,
 }
 
 struct Player<'a> {
-    url: &'a str,
+    server: &'a Server,
+    running: Running,
+    end: Settling,
     /// In the order in which they first appeared.
     clients: IndexMap<String, Participant>,
     names: Names,
@@ -44,111 +65,364 @@ struct Player<'a> {
 #[derive(Default)]
 struct Participant {
     client: Option<Client>,
-    /// Received during the current step.
-    received: Vec<Received>,
+    options: Options,
+    /// Received during this step.
+    received: Vec<(What, Vec<Value>)>,
+    /// The names of the events since the last step that was no expectation.
+    recent: Vec<String>,
+    /// The answer that is waited for.
+    asked: Option<u64>,
+    /// The answer that ends the step.
+    barrier: Option<u64>,
+    /// Whether a barrier of this socket was ever answered as the contract says.
+    conforms: bool,
+}
+
+/// Why a conversation cannot go on.
+enum Halt {
+    /// It did not go as the file says.
+    Step(String),
+    /// There is no server.
+    Server(anyhow::Error),
+}
+
+type Stepped = std::result::Result<(), Halt>;
+
+fn halt(reason: impl Into<String>) -> Stepped {
+    Err(Halt::Step(reason.into()))
 }
 
 impl Player<'_> {
-    async fn play(&mut self, Step { client: name, action }: &Step) -> Result<()> {
-        let participant = self.clients.entry(name.clone()).or_default();
-        if let Action::Connect = action {
-            let connecting = timeout(PATIENCE, Client::connect(self.url)).await;
-            participant.client = Some(connecting.context("no connection in time")??);
-            return self.settle(name).await;
-        }
-        if participant.client.is_none() {
-            bail!("{name} is not connected");
-        }
-        match action {
-            Action::Connect => unreachable!("done above"),
-            Action::Disconnect => {
-                let client = participant.client.take().expect("checked above");
-                timeout(PATIENCE, client.disconnect()).await.context("no goodbye in time")??;
-            }
-            Action::Vanish => {
-                participant.client = None;
-                // When the server notices cannot be known: an `awaits` tells.
-                return Ok(());
-            }
-            Action::Await(event) => {
-                let arrived = |received: &Received| matches!(received, Received::Event { name, .. } if name == event);
-                participant
-                    .record_until(arrived)
-                    .await
-                    .with_context(|| format!("await {event}"))?;
-            }
-            Action::Emit { event, payload, asks } => {
-                let payload =
-                    payload.as_deref().map(|payload| self.names.resolve(payload)).transpose()?;
-                let client = participant.client.as_mut().expect("checked above");
-                if *asks {
-                    let asked = client.emit_with_ack(event, payload).await?;
-                    let answered = |received: &Received| matches!(received, Received::Ack { id, .. } if *id == asked);
-                    participant
-                        .record_until(answered)
-                        .await
-                        .with_context(|| format!("answer to {event}"))?;
-                } else {
-                    client.emit(event, payload).await?;
+    async fn play_all(
+        &mut self,
+        script: &Script,
+    ) -> Result<(BTreeMap<usize, Vec<Answer>>, Option<Stop>)> {
+        let mut answers = BTreeMap::new();
+        for (index, line) in script.lines.iter().enumerate() {
+            let Content::Step(step) = &line.content else { continue };
+            let stepped = self.step(step).await;
+            answers.insert(index, self.take_received(&script.answers_below(index)));
+            match stepped {
+                Ok(()) => {}
+                Err(Halt::Step(reason)) => {
+                    return Ok((answers, Some(Stop { line: line.number, reason })));
+                }
+                Err(Halt::Server(error)) => {
+                    return Err(error.context(format!("line {}: {}", line.number, line.text)));
                 }
             }
         }
-        self.settle(name).await
+        Ok((answers, None))
     }
 
-    /// Waits until everybody has received what the step of `actor` brought.
-    async fn settle(&mut self, actor: &str) -> Result<()> {
-        if let Some(participant) = self.clients.get_mut(actor) {
-            participant.settle().await?;
+    async fn step(&mut self, step: &Step) -> Stepped {
+        if !matches!(step, Step::Client { action: Action::ExpectNo { .. }, .. }) {
+            self.clients.values_mut().for_each(|participant| participant.recent.clear());
         }
-        for (name, participant) in &mut self.clients {
-            if name != actor {
-                participant.settle().await?;
+        match step {
+            Step::Client { client, action } => self.act(client, action).await,
+            Step::Pause(duration) => {
+                self.record_until(*duration, |_| false).await;
+                self.settle(None).await
             }
+            Step::Restart => self.restart().await,
         }
-        Ok(())
     }
 
-    fn write_down(&mut self, transcript: &mut String) -> Result<()> {
-        for (name, participant) in &mut self.clients {
-            for received in participant.received.drain(..) {
-                let (what, payload) = match received {
-                    Received::Event { name, payload } => (name, payload),
-                    Received::Ack { payload, .. } => ("ack".into(), payload),
-                    Received::Disconnected => ("disconnect".into(), serde_json::Value::Null),
+    async fn act(&mut self, name: &str, action: &Action) -> Stepped {
+        let index = self.clients.entry(name.into()).index();
+        let participant = self.clients.entry(name.into()).or_default();
+        let limit = self.server.timeout;
+        match action {
+            Action::Connect(options) => {
+                participant.options = options.clone();
+                return self.connect(index).await;
+            }
+            Action::Reconnect => {
+                if participant.client.is_some() {
+                    self.disconnect(index).await?;
+                }
+                return self.connect(index).await;
+            }
+            Action::ExpectNo { event, within } => {
+                return self.expect_no(index, event.as_deref(), *within).await;
+            }
+            _ => {}
+        }
+        let Some(client) = &mut participant.client else {
+            return halt(format!("{name} is not connected"));
+        };
+        match action {
+            Action::Disconnect => self.disconnect(index).await,
+            Action::Vanish => {
+                participant.client = None;
+                match self.end {
+                    // When the server notices cannot be known: an `awaits` tells.
+                    Settling::Asking => Ok(()),
+                    _ => self.settle(None).await,
+                }
+            }
+            Action::Await { event, within } => {
+                let limit = within.unwrap_or(limit);
+                let is_over = |clients: &IndexMap<String, Participant>| {
+                    clients[index].client.is_none() || clients[index].has_event(event)
                 };
-                writeln!(transcript, "  {name} < {what} {}", self.names.name(payload))?;
+                self.record_until(limit, is_over).await;
+                if self.clients[index].has_event(event) {
+                    return self.settle(Some(index)).await;
+                }
+                halt(format!("{name} received no {event} within {limit:?}"))
+            }
+            Action::Emit { event, arguments, asks } => {
+                let mut arguments = arguments.clone();
+                for argument in &mut arguments {
+                    self.names.resolve(argument).map_err(Halt::Step)?;
+                }
+                participant.asked = asks.then(|| client.new_ack());
+                // If the connection has broken, the transcript will say so.
+                let _ = client.send(event, arguments, participant.asked).await;
+                if self.end == Settling::Asking {
+                    // An answer that does not come is a difference, and not the end.
+                    self.record_until(limit, |clients| clients[index].asked.is_none()).await;
+                }
+                self.settle(Some(index)).await
+            }
+            Action::Connect(_) | Action::Reconnect | Action::ExpectNo { .. } => {
+                unreachable!("done above")
+            }
+        }
+    }
+
+    async fn connect(&mut self, index: usize) -> Stepped {
+        let participant = &mut self.clients[index];
+        if participant.client.is_some() {
+            return halt("this client is connected already");
+        }
+        let mut options = participant.options.clone();
+        options.transports.get_or_insert([self.server.transport]);
+        if let Some(auth) = &mut options.auth {
+            self.names.resolve(auth).map_err(Halt::Step)?;
+        }
+        let refused = |message: Value| (What::Event("connect_error".into()), vec![message]);
+        let connecting = Client::connect_with(self.running.url(), &options);
+        match timeout(self.server.timeout, connecting).await {
+            Ok(Ok(client)) => {
+                self.names.socket(client.id());
+                participant.client = Some(client);
+                if self.end == Settling::Unknown {
+                    self.find_out(index).await;
+                }
+            }
+            Ok(Err(ConnectError::Refused(error))) => participant.received.push(refused(error)),
+            Ok(Err(ConnectError::Status(status))) => {
+                let message = format!("HTTP status {}", status.as_u16());
+                participant.received.push(refused(json!({ "message": message })));
+            }
+            Ok(Err(ConnectError::Unreachable(error))) => return Err(Halt::Server(error)),
+            Err(_) => {
+                let reason = format!("no connection within {:?}", self.server.timeout);
+                return Err(Halt::Server(anyhow::Error::msg(reason)));
+            }
+        }
+        self.settle(Some(index)).await
+    }
+
+    /// Whether this server acknowledges as the contract says.
+    async fn find_out(&mut self, index: usize) {
+        self.clients[index].ask_barrier().await;
+        let limit = self.server.quiet * 4;
+        self.record_until(limit, |clients| clients[index].barrier.is_none()).await;
+        let participant = &mut self.clients[index];
+        participant.barrier = None;
+        self.end = if participant.conforms { Settling::Asking } else { Settling::Quiet };
+    }
+
+    async fn disconnect(&mut self, index: usize) -> Stepped {
+        if let Some(client) = self.clients[index].client.take() {
+            let leaving = async {
+                match self.end {
+                    Settling::Asking => client.disconnect().await,
+                    _ => client.leave().await,
+                }
+            };
+            // Whoever is gone already needs no goodbye.
+            let _ = timeout(self.server.timeout, leaving).await;
+        }
+        self.settle(None).await
+    }
+
+    async fn expect_no(
+        &mut self,
+        index: usize,
+        event: Option<&str>,
+        within: Option<Duration>,
+    ) -> Stepped {
+        let has_come = |clients: &IndexMap<String, Participant>| {
+            let recent = &clients[index].recent;
+            event.map_or(!recent.is_empty(), |event| recent.iter().any(|name| name == event))
+        };
+        self.record_until(within.unwrap_or_default(), has_come).await;
+        self.settle(Some(index)).await?;
+        if has_come(&self.clients) {
+            let (name, participant) = self.clients.get_index(index).expect("it was just there");
+            let came = event.unwrap_or(&participant.recent[0]);
+            return halt(format!("{name} received {came}"));
+        }
+        Ok(())
+    }
+
+    async fn restart(&mut self) -> Stepped {
+        let Running::Own(own) = &mut self.running else {
+            return halt("only a server of one's own can be restarted (without --url)");
+        };
+        let deadline = Instant::now() + self.server.timeout;
+        let closed = async {
+            while self.clients.values().any(|participant| participant.client.is_some()) {
+                if !record_one(&mut self.clients, deadline).await {
+                    break;
+                }
+            }
+        };
+        let (restarted, ()) = tokio::join!(own.restart(), closed);
+        restarted.map_err(Halt::Server)
+    }
+
+    /// Waits until everybody has received what the step brought, the client that acted first.
+    async fn settle(&mut self, actor: Option<usize>) -> Stepped {
+        if self.end != Settling::Asking {
+            let deadline = Instant::now() + self.server.timeout;
+            while Instant::now() < deadline
+                && record_one(&mut self.clients, Instant::now() + self.server.quiet).await
+            {
+            }
+            return Ok(());
+        }
+        let others = (0..self.clients.len()).filter(|index| Some(*index) != actor).collect();
+        for group in [actor.into_iter().collect::<Vec<_>>(), others] {
+            for index in group {
+                self.clients[index].ask_barrier().await;
+            }
+            let is_over = |clients: &IndexMap<String, Participant>| {
+                clients.values().all(|participant| participant.barrier.is_none())
+            };
+            if !self.record_until(self.server.timeout, is_over).await {
+                let silent = self.clients.iter().find(|(_, other)| other.barrier.is_some());
+                let (name, _) = silent.expect("somebody has no answer");
+                let limit = self.server.timeout;
+                return halt(format!("the server does not answer {name} within {limit:?}"));
             }
         }
         Ok(())
+    }
+
+    /// Records what anybody receives until it is `enough`, for at most `limit`.
+    async fn record_until(
+        &mut self,
+        limit: Duration,
+        enough: impl Fn(&IndexMap<String, Participant>) -> bool,
+    ) -> bool {
+        let deadline = Instant::now() + limit;
+        while !enough(&self.clients) {
+            if !record_one(&mut self.clients, deadline).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What was received in this step, with names for what changes. `expected` is what the file
+    /// says of it, and knows some of the names.
+    fn take_received(&mut self, expected: &[&Answer]) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for (client, participant) in &mut self.clients {
+            for (what, arguments) in participant.received.drain(..) {
+                answers.push(Answer { client: client.clone(), what, arguments });
+            }
+        }
+        for (expected_at, answer_at) in pairs(expected, &answers).both() {
+            let arguments =
+                expected[expected_at].arguments.iter().zip(&answers[answer_at].arguments);
+            arguments.for_each(|(expected, actual)| self.names.bind(expected, actual));
+        }
+        let arguments = answers.iter_mut().flat_map(|answer| &mut answer.arguments);
+        arguments.for_each(|argument| self.names.name(argument));
+        answers
     }
 }
 
+/// Records the next thing that anybody receives, if it comes before the deadline.
+async fn record_one(clients: &mut IndexMap<String, Participant>, deadline: Instant) -> bool {
+    let listening = clients.values_mut().enumerate().filter_map(|(index, participant)| {
+        let client = participant.client.as_mut()?;
+        Some(Box::pin(async move { (index, client.receive().await) }))
+    });
+    let listening: Vec<_> = listening.collect();
+    if listening.is_empty() {
+        sleep_until(deadline).await;
+        return false;
+    }
+    let Ok(((index, received), ..)) = timeout_at(deadline, select_all(listening)).await else {
+        return false;
+    };
+    clients[index].hear(received);
+    true
+}
+
 impl Participant {
-    /// Leaves a room that nobody is in: always answered, and without effect.
-    async fn settle(&mut self) -> Result<()> {
-        let Some(client) = &mut self.client else { return Ok(()) };
-        let asked =
-            client.emit_with_ack("leave-conversation", json!({ "conversationId": "-" })).await?;
-        let answered =
-            |received: &Received| matches!(received, Received::Ack { id, .. } if *id == asked);
-        self.record_until(answered).await?;
-        self.received.pop();
-        Ok(())
+    fn has_event(&self, event: &str) -> bool {
+        self.received.iter().any(|(what, _)| matches!(what, What::Event(name) if name == event))
     }
 
-    /// Records what arrives, up to and including what is wanted.
-    async fn record_until(&mut self, wanted: impl Fn(&Received) -> bool) -> Result<()> {
-        let Some(client) = &mut self.client else { return Ok(()) };
-        loop {
-            let received =
-                timeout(PATIENCE, client.receive()).await.context("nothing in time")??;
-            let received = received.context("the server closed the connection")?;
-            let is_wanted = wanted(&received);
-            self.received.push(received);
-            if is_wanted {
-                return Ok(());
+    /// Leaves a room that nobody is in: always answered, and without effect.
+    async fn ask_barrier(&mut self) {
+        if let Some(client) = &mut self.client {
+            let id = client.new_ack();
+            let nowhere = json!({ "conversationId": "-" });
+            // If the connection has broken, that is what is received next.
+            let _ = client.send("leave-conversation", vec![nowhere], Some(id)).await;
+            self.barrier = Some(id);
+        }
+    }
+
+    fn hear(&mut self, received: Result<Option<Received>>) {
+        match received {
+            Ok(Some(Received::Event { name, arguments })) => {
+                self.recent.push(name.clone());
+                self.received.push((What::Event(name), arguments));
+            }
+            Ok(Some(Received::Ack { id, arguments })) if self.barrier == Some(id) => {
+                self.barrier = None;
+                self.barrier_answered(&arguments);
+            }
+            Ok(Some(Received::Ack { id, arguments })) => {
+                self.asked = self.asked.filter(|asked| *asked != id);
+                self.received.push((What::Ack, arguments));
+            }
+            // By the names that the official client gives the reasons.
+            Ok(Some(Received::Disconnected)) => self.lose_connection("io server disconnect"),
+            Ok(None) | Err(_) => self.lose_connection("transport close"),
+        }
+    }
+
+    fn barrier_answered(&mut self, arguments: &[Value]) {
+        let Some(Value::Object(answer)) = arguments.first() else { return };
+        self.conforms = answer.get("ok").is_some_and(Value::is_boolean);
+        // What refuses it is told by an event as well, which nobody's step has brought.
+        if let Some(code) = answer.get("error").and_then(|error| error.get("code")) {
+            let is_its_error = |(what, arguments): &(What, Vec<Value>)| {
+                matches!(what, What::Event(name) if name == "error")
+                    && arguments.first().is_some_and(|error| error.get("code") == Some(code))
+            };
+            if let Some(index) = self.received.iter().rposition(is_its_error) {
+                self.received.remove(index);
             }
         }
+    }
+
+    fn lose_connection(&mut self, reason: &str) {
+        self.client = None;
+        self.asked = None;
+        self.barrier = None;
+        self.received.push((What::Event("disconnect".into()), vec![reason.into()]));
     }
 }

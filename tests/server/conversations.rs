@@ -1,27 +1,19 @@
 //! Every conversation in `tests/conversations/`, and what everybody received, in `snapshots/`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use radio_istic::{
-    config::Settings,
-    transcript::{Script, play},
+    client::TransportKind,
+    transcript::{Place, Server, StorageKind, replay},
 };
 
-use crate::{
-    mongo::Shared,
-    support::{Server, package},
-};
+use crate::{mongo, support::package};
 
-/// Plays a conversation against a server and compares what everybody received with the snapshot.
-/// It is the same one for every storage: clients cannot tell them apart.
-async fn transcript_matches(name: &str, server: Server) {
-    let path = package(&format!("tests/conversations/{name}.txt"));
-    let script = Script::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    let transcript = match play(&script, &server.url).await {
-        Ok(transcript) => transcript,
-        Err(error) => panic!("{}: {error:#}", path.display()),
-    };
-    server.stop().await;
+/// Plays a conversation and compares what everybody received with the snapshot. It is the same one
+/// for every storage and every transport: clients cannot tell them apart.
+async fn transcript_matches(name: &str, server: &Server) {
+    let path = conversation(name);
+    let transcript = replay(&path, server).await.unwrap_or_else(|error| panic!("{error:#}"));
 
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(package("snapshots"));
@@ -31,10 +23,20 @@ async fn transcript_matches(name: &str, server: Server) {
     settings.bind(|| insta::assert_snapshot!(name, transcript));
 }
 
+fn conversation(name: &str) -> PathBuf {
+    package(&format!("tests/conversations/{name}.txt"))
+}
+
+fn over_polling() -> Server {
+    Server { transport: TransportKind::Polling, ..Server::own() }
+}
+
 async fn on_mongodb() -> Option<Server> {
-    let Shared { uri, .. } = Shared::new().await?;
-    let settings = Settings { mongodb_uri: Some(uri), ..Settings::default() };
-    Some(Server::start_with(tempfile::tempdir().unwrap(), settings).await)
+    let place = Place::Own {
+        storage: StorageKind::Mongodb,
+        mongodb_uri: Some(mongo::shared_uri("").await?),
+    };
+    Some(Server { place, ..Server::own() })
 }
 
 macro_rules! conversations {
@@ -45,13 +47,18 @@ macro_rules! conversations {
 
                 #[tokio::test(flavor = "multi_thread")]
                 async fn on_sqlite() {
-                    transcript_matches($name, Server::start().await).await;
+                    transcript_matches($name, &Server::own()).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn over_polling() {
+                    transcript_matches($name, &super::over_polling()).await;
                 }
 
                 #[tokio::test(flavor = "multi_thread")]
                 async fn on_mongodb() {
                     let Some(server) = super::on_mongodb().await else { return };
-                    transcript_matches($name, server).await;
+                    transcript_matches($name, &server).await;
                 }
             }
         )*

@@ -139,19 +139,20 @@ impl Shared {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("radio-istic-test-{}-{number}", std::process::id());
-        let uri = match std::env::var("MONGODB_TEST_URI") {
-            Ok(uri) => {
-                let (server, options) = uri.split_once('?').unwrap_or((&uri, ""));
-                format!("{}/{name}?{options}", server.trim_end_matches('/'))
-            }
-            Err(_) => {
-                static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
-                SERVER.get_or_init(Server::start).await.as_ref()?.uri(&name)
-            }
-        };
+        let uri = shared_uri(&name).await?;
         let client = Client::with_uri_str(&uri).await.unwrap();
         Some(Self { database: client.database(&name), uri })
     }
+}
+
+/// The address of a database on the server that all tests share.
+pub async fn shared_uri(database: &str) -> Option<String> {
+    if let Ok(uri) = std::env::var("MONGODB_TEST_URI") {
+        let (server, options) = uri.split_once('?').unwrap_or((&uri, ""));
+        return Some(format!("{}/{database}?{options}", server.trim_end_matches('/')));
+    }
+    static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
+    Some(SERVER.get_or_init(Server::start).await.as_ref()?.uri(database))
 }
 
 fn find_program() -> Option<Program> {

@@ -131,10 +131,10 @@ async fn every_answer_comes_in_the_order_of_the_events() {
     }
     let mut answers = Vec::new();
     while answers.len() < asked.len() {
-        if let radio_istic::client::Received::Ack { id, payload } =
+        if let radio_istic::client::Received::Ack { id, mut arguments } =
             within(alice.receive()).await.unwrap().unwrap()
         {
-            answers.push((id, payload));
+            answers.push((id, arguments.remove(0)));
         }
     }
     assert_eq!(answers.iter().map(|(id, _)| *id).collect::<Vec<_>>(), asked);

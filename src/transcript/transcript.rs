@@ -1,0 +1,137 @@
+//! A conversation that was played: its script, and what everybody received.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde_json::Value;
+
+use super::{
+    compare::{Difference, Kind, fields, pairs},
+    script::{Answer, Content, Script},
+};
+
+/// What came of a script. Its text is the script's, with the answers below each step.
+#[derive(Clone, Debug)]
+pub struct Transcript {
+    pub(super) script: Script,
+    /// By the index of the step's line; none of steps that were not played.
+    pub(super) answers: BTreeMap<usize, Vec<Answer>>,
+    pub(super) stop: Option<Stop>,
+}
+
+/// Why the conversation did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// The line of the step.
+    pub line: usize,
+    pub reason: String,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.reason)
+    }
+}
+
+impl Script {
+    /// The answers that stand below the step at this index.
+    pub(super) fn answers_below(&self, step: usize) -> Vec<&Answer> {
+        self.lines_below(step).map(|(_, _, answer)| answer).collect()
+    }
+
+    /// The number and text of each of those lines as well.
+    fn lines_below(&self, step: usize) -> impl Iterator<Item = (usize, &str, &Answer)> {
+        self.lines[step + 1..].iter().map_while(|line| match &line.content {
+            Content::Answer(answer) => Some((line.number, line.text.as_str(), answer)),
+            _ => None,
+        })
+    }
+}
+
+impl Transcript {
+    /// The script that was played, with the answers that it had.
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
+
+    /// Why it did not come to its end, if it did not.
+    pub fn stop(&self) -> Option<&Stop> {
+        self.stop.as_ref()
+    }
+
+    /// Sorts the fields of all objects that were received or expected, for servers that order
+    /// theirs differently.
+    pub fn sort_keys(&mut self) {
+        let expected = self.script.lines.iter_mut().filter_map(|line| match &mut line.content {
+            Content::Answer(answer) => Some(answer),
+            _ => None,
+        });
+        let answers = expected.chain(self.answers.values_mut().flatten());
+        answers.flat_map(|answer| &mut answer.arguments).for_each(Value::sort_all_objects);
+    }
+
+    /// In what the server has answered differently from what the file says, as far as the
+    /// conversation went.
+    pub fn differences(&self) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for (&step, actual) in &self.answers {
+            let lines: Vec<_> = self.script.lines_below(step).collect();
+            let expected: Vec<_> = lines.iter().map(|(.., answer)| *answer).collect();
+            for pair in pairs(&expected, actual).iter() {
+                let mut differ = |line, answer: &Answer, kind| {
+                    let (client, what) = (answer.client.clone(), answer.what.to_string());
+                    differences.push(Difference { line, client, what, kind });
+                };
+                match pair {
+                    (Some(old), Some(new)) => {
+                        for kind in fields(&expected[old].arguments, &actual[new].arguments) {
+                            differ(lines[old].0, expected[old], kind);
+                        }
+                    }
+                    (Some(old), None) => differ(lines[old].0, expected[old], Kind::Missing),
+                    (None, Some(new)) => {
+                        let arguments = actual[new].arguments.clone();
+                        let line = self.script.lines[step].number;
+                        differ(line, &actual[new], Kind::Unexpected { arguments });
+                    }
+                    (None, None) => {}
+                }
+            }
+        }
+        differences
+    }
+
+    /// The answers below a step, written as the file writes those that are the same.
+    fn write_answers(&self, f: &mut fmt::Formatter, step: usize) -> fmt::Result {
+        let Some(actual) = self.answers.get(&step) else { return Ok(()) };
+        let lines: Vec<_> = self.script.lines_below(step).collect();
+        let expected: Vec<_> = lines.iter().map(|(.., answer)| *answer).collect();
+        let texts: BTreeMap<_, _> = pairs(&expected, actual)
+            .both()
+            .filter(|&(old, new)| expected[old].to_string() == actual[new].to_string())
+            .map(|(old, new)| (new, lines[old].1))
+            .collect();
+        for (index, answer) in actual.iter().enumerate() {
+            match texts.get(&index) {
+                Some(text) => writeln!(f, "{text}")?,
+                None => writeln!(f, "{answer}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Transcript {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (index, line) in self.script.lines.iter().enumerate() {
+            if let Content::Answer(_) = line.content {
+                continue;
+            }
+            writeln!(f, "{}", line.text)?;
+            self.write_answers(f, index)?;
+            if self.stop.as_ref().is_some_and(|stop| stop.line == line.number) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
