@@ -17,14 +17,16 @@
 //! | [`http`] | Health, the client bundle, and which origins may connect? |
 //! | [`config`] | What did the operator set? |
 //!
-//! Beside the server stand [`client`], a small Socket.IO client, and [`transcript`], which plays
-//! conversations and writes down what everybody received.
+//! Beside the server stand [`client`], a small Socket.IO client, [`transcript`], which plays
+//! conversations and writes down what everybody received, and [`recorder`], which writes down those
+//! of others.
 
 #![forbid(unsafe_code)]
 
 pub mod client;
 pub mod config;
 pub mod contract;
+pub mod recorder;
 pub mod storage;
 pub mod transcript;
 

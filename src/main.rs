@@ -1,64 +1,45 @@
 //! The command line.
 
+mod commands;
+mod signals;
+
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use clap::Parser;
-use radio_istic::config::{self, Config, LogConfig, Settings};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-};
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use commands::{record, replay, serve};
+use radio_istic::config::{self, Settings};
 
-/// A compact real-time chat server that speaks Socket.IO.
+/// A compact real-time chat server that speaks Socket.IO. Without a command, it serves.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     #[command(flatten)]
     settings: Settings,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    Replay(replay::Arguments),
+    Record(record::Arguments),
+}
+
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("radio-istic: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    run().unwrap_or_else(|error| {
+        eprintln!("radio-istic: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
-fn run() -> Result<()> {
+fn run() -> Result<ExitCode> {
     config::load_dotenv()?;
-    let settings = Cli::parse().settings;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let config = runtime.block_on(Config::new(&settings))?;
-    start_logging(LogConfig::new(&settings)?);
-    runtime.block_on(async {
-        let listener = TcpListener::bind(config.address)
-            .await
-            .with_context(|| format!("HOST and PORT: cannot listen on {}", config.address))?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        radio_istic::serve(listener, config, async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        })
-        .await
-    })?;
-    // Whoever did not end in time has no more of it.
-    runtime.shutdown_background();
-    Ok(())
-}
-
-fn start_logging(config: LogConfig) {
-    let logging =
-        tracing_subscriber::fmt().with_env_filter(config.filter).with_writer(std::io::stderr);
-    if config.json {
-        logging.json().flatten_event(true).init();
-    } else {
-        logging.init();
+    let Cli { command, settings } = Cli::parse();
+    match command {
+        None => serve::run(&settings).map(|()| ExitCode::SUCCESS),
+        Some(Command::Replay(arguments)) => replay::run(arguments),
+        Some(Command::Record(arguments)) => record::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -10,6 +10,8 @@ pub mod engine {
     pub const PING: &str = "2";
     pub const PONG: &str = "3";
     pub const MESSAGE: char = '4';
+    /// The client has changed to its WebSocket.
+    pub const UPGRADE: &str = "5";
     pub const NOOP: &str = "6";
     /// Stands between the packets of one polling request.
     pub const SEPARATOR: char = '\u{1e}';

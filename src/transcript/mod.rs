@@ -4,6 +4,7 @@ mod compare;
 mod names;
 mod parse;
 mod player;
+mod reader;
 mod script;
 mod server;
 #[expect(clippy::module_inception, reason = "it is what the module is about")]
@@ -14,11 +15,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 pub use compare::{Difference, Kind};
-pub use parse::{SETTINGS, Unreadable, parse_duration};
+pub use parse::{SETTINGS, parse_duration};
 pub use player::play;
+pub use reader::Unreadable;
 pub use script::{Action, Answer, Content, Line, Script, Setting, Step, What};
 pub use server::{Place, Server, StorageKind};
 pub use transcript::{Stop, Transcript};
+
+pub(crate) use names::Names;
+pub(crate) use script::is_client;
 
 /// Plays the conversation in the file at `path` against `server`.
 pub async fn replay(path: impl AsRef<Path>, server: &Server) -> Result<Transcript> {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -19,7 +20,7 @@ pub struct Transcript {
 }
 
 /// Why the conversation did not come to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stop {
     /// The line of the step.
     pub line: usize,
@@ -61,12 +62,25 @@ impl Transcript {
     /// Sorts the fields of all objects that were received or expected, for servers that order
     /// theirs differently.
     pub fn sort_keys(&mut self) {
-        let expected = self.script.lines.iter_mut().filter_map(|line| match &mut line.content {
-            Content::Answer(answer) => Some(answer),
-            _ => None,
+        let sort = |answer: &mut Answer| {
+            answer.arguments.iter_mut().for_each(Value::sort_all_objects);
+        };
+        for line in &mut self.script.lines {
+            if let Content::Answer(answer) = &mut line.content {
+                sort(answer);
+                line.text = answer.to_string();
+            }
+        }
+        self.answers.values_mut().flatten().for_each(sort);
+    }
+
+    /// The text of the file, as far as the conversation went.
+    pub fn expected(&self) -> String {
+        let stopped_at = self.stop.as_ref().map_or(usize::MAX, |stop| stop.line);
+        let lines = self.script.lines.iter().take_while(|line| {
+            line.number <= stopped_at || matches!(line.content, Content::Answer(_))
         });
-        let answers = expected.chain(self.answers.values_mut().flatten());
-        answers.flat_map(|answer| &mut answer.arguments).for_each(Value::sort_all_objects);
+        lines.map(|line| format!("{}\n", line.text)).collect()
     }
 
     /// In what the server has answered differently from what the file says, as far as the
