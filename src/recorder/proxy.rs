@@ -123,7 +123,7 @@ impl Proxy {
         let mut last = None;
         for packet in text.split(engine::SEPARATOR) {
             if packet == engine::CLOSE {
-                self.vanished(link).await;
+                self.client_ends(link).await;
             }
             self.client_sends(link, packet, Some(TransportKind::Polling)).await;
             let (response, _) = self.request(parts, packet.to_owned().into()).await?;
@@ -204,18 +204,19 @@ impl Proxy {
         let out = async {
             while let Some(Ok(frame)) = from_client.next().await {
                 if let (Message::Text(text), true) = (&frame, is_recorded) {
-                    if text.as_str() == engine::UPGRADE {
-                        is_session = true;
-                    }
-                    let transport = parameter(parts, "sid").is_none();
-                    let transport = transport.then_some(TransportKind::Websocket);
+                    is_session |= text.as_str() == engine::UPGRADE;
+                    let upgrades = parameter(parts, "sid").is_some();
+                    let transport = (!upgrades).then_some(TransportKind::Websocket);
                     self.client_sends(&link, text, transport).await;
                 }
-                if frame.is_close() || to_server.send(frame).await.is_err() {
+                if frame.is_close() {
+                    return is_session.then_some(End::Goodbye);
+                }
+                if to_server.send(frame).await.is_err() {
                     break;
                 }
             }
-            is_session
+            is_session.then_some(End::Silence)
         };
         let back = async {
             while let Some(Ok(frame)) = from_server.next().await {
@@ -227,18 +228,24 @@ impl Proxy {
                 }
             }
         };
-        let client_ended = match select(Box::pin(out), Box::pin(back)).await {
-            Either::Left((is_session, _)) => Some(is_session),
-            Either::Right(_) => None,
+        let end = match select(Box::pin(out), Box::pin(back)).await {
+            Either::Left((end, _)) => end,
+            Either::Right(_) => Some(End::ByServer),
         };
-        match client_ended {
-            Some(true) => self.vanished(&link).await,
-            Some(false) => {}
-            None => {
+        match end {
+            Some(End::Goodbye) => self.client_ends(&link).await,
+            Some(End::Silence) => {
+                let session = link.session().take();
+                if let Some(session) = session {
+                    self.recording.vanished(session).await;
+                }
+            }
+            Some(End::ByServer) => {
                 if let Some(session) = link.session().take() {
                     self.recording.closed(session);
                 }
             }
+            None => {}
         }
         let _ = to_server.close().await;
         let _ = to_client.close().await;
@@ -271,10 +278,11 @@ impl Proxy {
         }
     }
 
-    async fn vanished(&self, link: &Link) {
+    /// The client has closed its session, with or without a packet for the namespace before.
+    async fn client_ends(&self, link: &Link) {
         let session = link.session().take();
-        if let Some(session) = session {
-            self.recording.vanished(session).await;
+        if session.is_some() {
+            self.recording.sent(session, Packet::Disconnect, false).await;
         }
     }
 
@@ -315,6 +323,15 @@ impl Proxy {
         }
         headers
     }
+}
+
+/// How a session ends.
+enum End {
+    /// The client has closed it.
+    Goodbye,
+    /// The client's connection broke.
+    Silence,
+    ByServer,
 }
 
 /// Both directions of a WebSocket.

@@ -24,6 +24,8 @@ pub struct Names {
     text_of: HashMap<String, String>,
     /// Texts and numbers that a client sent. The server did not make them, whatever they look like.
     sent: HashSet<String>,
+    /// Times that were received. A client that sends one back has not made it.
+    times: HashSet<String>,
 }
 
 impl Names {
@@ -49,7 +51,10 @@ impl Names {
     /// The reverse, for what a client was seen to send: names for what has one.
     pub fn name_sent(&mut self, value: &mut Value) {
         self.name_each(value, |names, scalar| {
-            names.sent.insert(text_of(scalar));
+            let text = text_of(scalar);
+            if !names.times.contains(&text) {
+                names.sent.insert(text);
+            }
         });
     }
 
@@ -75,8 +80,14 @@ impl Names {
                     kind @ (MESSAGE | UUID) => self.kind_made(text) == Some(kind),
                     kind => kind != SOCKET,
                 };
-                if has_form && !self.text_of.contains_key(name) {
+                if self.text_of.contains_key(name) {
+                    return;
+                }
+                if has_form {
                     self.give(name.clone(), text);
+                } else {
+                    // It is shown as what it is, and sent as what it should have been.
+                    self.text_of.insert(name.clone(), text.clone());
                 }
             }
             _ => {}
@@ -93,11 +104,15 @@ impl Names {
     /// Puts names into the place of ids and times in what was received.
     pub fn name(&mut self, value: &mut Value) {
         self.name_each(value, |names, scalar| {
-            if names.sent.contains(&text_of(scalar)) {
+            let as_text = text_of(scalar);
+            if names.sent.contains(&as_text) {
                 return;
             }
             match scalar {
-                Value::String(text) if is_time(text) => *scalar = TIME.into(),
+                Value::String(text) if is_time(text) => {
+                    names.times.insert(as_text);
+                    *scalar = TIME.into();
+                }
                 Value::String(text) => {
                     if let Some(kind) = names.kind_made(text) {
                         let name = names.free_name(kind);
@@ -105,7 +120,10 @@ impl Names {
                         *text = name;
                     }
                 }
-                Value::Number(number) if is_milliseconds(number) => *scalar = MILLISECONDS.into(),
+                Value::Number(number) if is_milliseconds(number) => {
+                    names.times.insert(as_text);
+                    *scalar = MILLISECONDS.into();
+                }
                 _ => {}
             }
         });
@@ -303,6 +321,8 @@ mod tests {
         names.bind(&expected, &actual);
         let as_named = json!({ "id": "<message-7>", "room": "<room-1>", "to": "no UUID" });
         assert_eq!(named(&mut names, actual), as_named);
+        // What does not have its form is told as it is, and the conversation goes on with it.
+        assert_eq!(resolved(&mut names, json!("<uuid-1>")), Ok(json!("no UUID")));
         // It stands for that from then on, and the other is another one.
         names.bind(&json!("<message-7>"), &json!(SECOND));
         assert_eq!(named(&mut names, json!(SECOND)), json!("<message-1>"));
@@ -330,6 +350,18 @@ mod tests {
         let error = resolved(&mut Names::default(), json!({ "id": "<message-1>" })).unwrap_err();
         assert_eq!(error, "<message-1> was not seen yet");
         assert!(check_sendable(&json!(["<time>"])).unwrap_err().starts_with("<time> stands for"));
+    }
+
+    #[test]
+    fn what_is_seen_sent_has_its_name() {
+        let mut names = Names::default();
+        let time = "2025-11-11T10:30:00.000Z";
+        names.name(&mut json!([FIRST, time]));
+        let mut sent = json!([FIRST, time, SECOND]);
+        names.name_sent(&mut sent);
+        assert_eq!(sent, json!(["<message-1>", time, SECOND]));
+        // The time is the server's all the same, the other id the client's.
+        assert_eq!(named(&mut names, json!([time, SECOND])), json!(["<time>", SECOND]));
     }
 
     #[test]

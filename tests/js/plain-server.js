@@ -24,6 +24,7 @@ io.on('connection', (socket) => {
     socket.emit('conversation-history', { conversationId, messages: history.get(conversationId) ?? [] });
   });
   socket.on('send-message', ({ conversationId, message: content }) => {
+    if (!user) return;
     const message = {
       conversationId, id: randomUUID(), content, senderId: user.id, senderName: user.name,
       timestamp: new Date().toISOString(), type: 'text', readBy: [], via: socket.id,
