@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context, Result};
@@ -195,28 +198,29 @@ impl Proxy {
     {
         let is_recorded = is_recorded(parts);
         // A WebSocket that comes to a polling session is it only once the client has said so.
-        let (link, mut is_session) = match self.link(parts) {
+        let (link, is_session) = match self.link(parts) {
             Some(link) => (link, false),
             None => (Arc::default(), true),
         };
+        let is_session = AtomicBool::new(is_session);
         let (mut to_client, mut from_client) = client.split();
         let (mut to_server, mut from_server) = server.split();
         let out = async {
             while let Some(Ok(frame)) = from_client.next().await {
                 if let (Message::Text(text), true) = (&frame, is_recorded) {
-                    is_session |= text.as_str() == engine::UPGRADE;
+                    is_session.fetch_or(text.as_str() == engine::UPGRADE, Ordering::Relaxed);
                     let upgrades = parameter(parts, "sid").is_some();
                     let transport = (!upgrades).then_some(TransportKind::Websocket);
                     self.client_sends(&link, text, transport).await;
                 }
                 if frame.is_close() {
-                    return is_session.then_some(End::Goodbye);
+                    return End::Goodbye;
                 }
                 if to_server.send(frame).await.is_err() {
                     break;
                 }
             }
-            is_session.then_some(End::Silence)
+            End::Silence
         };
         let back = async {
             while let Some(Ok(frame)) = from_server.next().await {
@@ -230,22 +234,22 @@ impl Proxy {
         };
         let end = match select(Box::pin(out), Box::pin(back)).await {
             Either::Left((end, _)) => end,
-            Either::Right(_) => Some(End::ByServer),
+            Either::Right(_) => End::ByServer,
         };
         match end {
-            Some(End::Goodbye) => self.client_ends(&link).await,
-            Some(End::Silence) => {
+            _ if !is_session.into_inner() => {}
+            End::Goodbye => self.client_ends(&link).await,
+            End::Silence => {
                 let session = link.session().take();
                 if let Some(session) = session {
                     self.recording.vanished(session).await;
                 }
             }
-            Some(End::ByServer) => {
+            End::ByServer => {
                 if let Some(session) = link.session().take() {
                     self.recording.closed(session);
                 }
             }
-            None => {}
         }
         let _ = to_server.close().await;
         let _ = to_client.close().await;

@@ -27,11 +27,17 @@ fn conversation(name: &str) -> PathBuf {
     package(&format!("tests/conversations/{name}.txt"))
 }
 
+/// All conversation files.
+pub fn conversations() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(package("tests/conversations")).unwrap();
+    files.map(|file| file.unwrap().path()).collect()
+}
+
 fn over_polling() -> Server {
     Server { transport: TransportKind::Polling, ..Server::own() }
 }
 
-async fn on_mongodb() -> Option<Server> {
+pub async fn on_mongodb() -> Option<Server> {
     let place = Place::Own {
         storage: StorageKind::Mongodb,
         mongodb_uri: Some(mongo::shared_uri("").await?),
@@ -66,9 +72,9 @@ macro_rules! conversations {
         #[test]
         fn every_conversation_is_played() {
             let played = BTreeSet::from([$($name.to_owned()),*]);
-            let files = std::fs::read_dir(package("tests/conversations")).unwrap();
-            let written = files
-                .map(|file| file.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            let written = conversations()
+                .iter()
+                .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
                 .collect::<BTreeSet<_>>();
             assert_eq!(played, written);
         }
@@ -93,4 +99,6 @@ conversations! {
     rooms_are_left = "leaving",
     who_waits_for_a_room_is_in_it = "waiting-room",
     a_message_has_its_limits = "limits",
+    a_restart_is_a_lost_connection_and_no_more = "restart",
+    pages_of_other_origins_stay_outside = "origins",
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Node with the clients, or `None`, said aloud, where they are not installed.
-fn node() -> Option<Command> {
+pub fn node() -> Option<Command> {
     let modules = package("tests/js/node_modules");
     let has_node = Command::new("node").arg("--version").output().is_ok();
     if has_node && modules.is_dir() {

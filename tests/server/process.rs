@@ -18,7 +18,7 @@ use crate::{
     support::{PATIENCE, history, within},
 };
 
-const BINARY: &str = env!("CARGO_BIN_EXE_radio-istic");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_radio-istic");
 
 /// A server in a process of its own.
 pub struct Process {

@@ -1,0 +1,132 @@
+//! `radio-istic record`: a session of official clients becomes a file that plays the same.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use crate::{
+    javascript::node,
+    process::{BINARY, Process},
+    support::package,
+};
+
+/// A recorder in a process of its own.
+struct Recorder {
+    child: Child,
+    url: String,
+}
+
+impl Recorder {
+    fn start(server: &str, output: &str) -> Self {
+        let mut child = Command::new(BINARY)
+            .args(["record", "--listen", "127.0.0.1:0", "--url", server, "--output", output])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let url = line.split_whitespace().find(|word| word.starts_with("http://"));
+        let url = url.unwrap_or_else(|| panic!("{line}")).to_owned();
+        Self { child, url }
+    }
+
+    fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+/// Records what the official clients say, and plays it.
+fn plays_the_same(transports: &str) {
+    let Some(mut node) = node() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::start(directory.path());
+    let output = directory.path().join("recorded.txt");
+    let output = output.to_str().unwrap();
+    let recorder = Recorder::start(&server.url, output);
+    let session = node.args(["session.js", &recorder.url, transports]).output().unwrap();
+    recorder.stop();
+    server.kill();
+    assert!(session.status.success(), "{}", String::from_utf8_lossy(&session.stderr));
+
+    let recorded = std::fs::read_to_string(output).unwrap();
+    for line in [
+        "alice-2 < receive-message {\"id\":\"<message-",
+        "\"content\":\"<<time>\"",
+        "bob-smith ? mark-as-read {\"conversationId\":\"c1\",\"messageIds\":[\"<message-1>\"]}",
+        "alice awaits user-typing within ",
+        "bob-smith ? \"no such event\" 1 {",
+    ] {
+        assert!(recorded.contains(line), "{line} is missing in\n{recorded}");
+    }
+    let replayed = Command::new(BINARY).args(["replay", output]).output().unwrap();
+    let told = String::from_utf8_lossy(&replayed.stdout);
+    assert_eq!(told, format!("same {output}\n"), "{recorded}");
+    assert_eq!(replayed.status.code(), Some(0));
+}
+
+#[test]
+fn a_session_over_websocket_plays_the_same() {
+    plays_the_same("websocket");
+}
+
+#[test]
+fn a_session_over_polling_plays_the_same() {
+    plays_the_same("polling");
+}
+
+#[test]
+fn a_session_that_upgrades_plays_the_same() {
+    plays_the_same("polling,websocket");
+}
+
+#[test]
+fn no_file_is_overwritten() {
+    let path = package("tests/replay/two-people.txt");
+    let output = Command::new(BINARY)
+        .args(["record", "--listen", "127.0.0.1:0", "--output", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        line.starts_with(&format!("radio-istic: make {}: File exists", path.display())),
+        "{line}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_recorded_passes_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::start(directory.path());
+    let output = directory.path().join("recorded.txt");
+    let recorder = Recorder::start(&server.url, output.to_str().unwrap());
+    let get = async |path: &str| reqwest::get(format!("{}{path}", recorder.url)).await.unwrap();
+    let health: serde_json::Value = get("/health").await.json().await.unwrap();
+    assert_eq!(health["status"], "healthy");
+    assert_eq!(get("/nowhere").await.status(), reqwest::StatusCode::NOT_FOUND);
+    let bundle = get("/socket.io/socket.io.js").await;
+    assert!(
+        bundle.headers()["content-type"].to_str().unwrap().starts_with("application/javascript")
+    );
+    assert!(bundle.text().await.unwrap().contains("Socket.IO"));
+    // A page that the proxy serves is one of the server's own; one of anybody else's is not.
+    let handshake = |origin: String| {
+        let url = format!("{}/socket.io/?EIO=4&transport=polling", recorder.url);
+        reqwest::Client::new().get(url).header("Origin", origin).send()
+    };
+    assert_eq!(handshake(recorder.url.clone()).await.unwrap().status(), 200);
+    assert_eq!(handshake("https://evil.example".into()).await.unwrap().status(), 403);
+    // Clients of Socket.IO v2 talk through it, though nothing of theirs is written down.
+    if let Some(mut node) = node() {
+        let url = recorder.url.clone();
+        node.args(["talk.js", &url, "socket.io-client-v2", "polling,websocket"]);
+        let talked = tokio::task::spawn_blocking(move || node.output().unwrap()).await.unwrap();
+        assert!(talked.status.success(), "{}", String::from_utf8_lossy(&talked.stderr));
+    }
+    server.kill();
+    assert_eq!(get("/health").await.status(), reqwest::StatusCode::BAD_GATEWAY);
+    recorder.stop();
+}
