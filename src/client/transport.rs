@@ -22,13 +22,24 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// given up at any time without losing anything.
 pub(super) struct Transport {
     line: Line,
-    /// The server's heartbeat is not answered yet.
-    owes_pong: bool,
+    pong: Pong,
 }
 
 enum Line {
     WebSocket(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
     Polling(Polling),
+}
+
+/// How far the answer to the server's heartbeat is. It is sent once, whenever asking is given up:
+/// a server that counts two of them takes the second one for an answer to its next heartbeat.
+#[derive(Default)]
+enum Pong {
+    #[default]
+    Sent,
+    Owed,
+    /// It is in the WebSocket's buffer.
+    Buffered,
+    Posting(BoxFuture<'static, Result<()>>),
 }
 
 impl Transport {
@@ -39,23 +50,20 @@ impl Transport {
             TransportKind::Websocket => open_websocket(base, options, headers).await?,
             TransportKind::Polling => Line::Polling(Polling::open(base, options, headers).await?),
         };
-        Ok(Self { line, owes_pong: false })
+        Ok(Self { line, pong: Pong::default() })
     }
 
     pub async fn send(&mut self, packet: String) -> Result<()> {
         match &mut self.line {
             Line::WebSocket(socket) => Ok(socket.send(Message::text(packet)).await?),
-            Line::Polling(polling) => polling.send(packet).await,
+            Line::Polling(polling) => polling.post(packet).await,
         }
     }
 
     /// The next packet that is no heartbeat, `None` when the session has ended.
     pub async fn receive(&mut self) -> Result<Option<String>> {
         loop {
-            if self.owes_pong {
-                self.send(engine::PONG.into()).await?;
-                self.owes_pong = false;
-            }
+            self.send_pong().await?;
             let packet = match &mut self.line {
                 Line::WebSocket(socket) => match socket.next().await.transpose()? {
                     None | Some(Message::Close(_)) => return Ok(None),
@@ -68,7 +76,7 @@ impl Transport {
                 },
             };
             match packet.as_str() {
-                engine::PING => self.owes_pong = true,
+                engine::PING => self.pong = Pong::Owed,
                 engine::NOOP => {}
                 engine::CLOSE => return Ok(None),
                 _ => return Ok(Some(packet)),
@@ -76,11 +84,36 @@ impl Transport {
         }
     }
 
+    async fn send_pong(&mut self) -> Result<()> {
+        loop {
+            let next = match (&mut self.pong, &mut self.line) {
+                (Pong::Sent, _) => return Ok(()),
+                (Pong::Owed, Line::WebSocket(socket)) => {
+                    socket.feed(Message::text(engine::PONG)).await?;
+                    Pong::Buffered
+                }
+                (Pong::Owed, Line::Polling(polling)) => {
+                    Pong::Posting(Box::pin(polling.post(engine::PONG.into())))
+                }
+                (Pong::Buffered, Line::WebSocket(socket)) => {
+                    socket.flush().await?;
+                    Pong::Sent
+                }
+                (Pong::Buffered, Line::Polling(_)) => unreachable!("polling has no buffer"),
+                (Pong::Posting(posting), _) => {
+                    posting.await?;
+                    Pong::Sent
+                }
+            };
+            self.pong = next;
+        }
+    }
+
     /// Ends the session, and returns when the server knows.
     pub async fn close(mut self) -> Result<()> {
         match &mut self.line {
             Line::WebSocket(socket) => Ok((**socket).close(None).await?),
-            Line::Polling(polling) => polling.send(engine::CLOSE.into()).await,
+            Line::Polling(polling) => polling.post(engine::CLOSE.into()).await,
         }
     }
 }
@@ -161,10 +194,13 @@ impl Polling {
         })
     }
 
-    async fn send(&mut self, packet: String) -> Result<()> {
-        let response = self.http.post(self.url.clone()).body(packet).send().await?;
-        ensure!(response.status() == StatusCode::OK, "the session has ended");
-        Ok(())
+    fn post(&self, packet: String) -> impl Future<Output = Result<()>> + Send + 'static {
+        let request = self.http.post(self.url.clone()).body(packet);
+        async {
+            let response = request.send().await?;
+            ensure!(response.status() == StatusCode::OK, "the session has ended");
+            Ok(())
+        }
     }
 
     async fn receive(&mut self) -> Result<Option<String>> {

@@ -1,4 +1,7 @@
-//! Conversations as text: who says what, and what everybody receives.
+//! Conversations as text: who says what, and what everybody receives. It knows the server as its
+//! clients do, and starts it as its operators do.
+#![doc = ""]
+#![doc = include_str!("../../docs/conversations.md")]
 
 mod compare;
 mod names;
@@ -26,6 +29,10 @@ pub(crate) use names::Names;
 pub(crate) use script::is_client;
 
 /// Plays the conversation in the file at `path` against `server`.
+///
+/// # Errors
+/// The file cannot be read (the error names line, column and what was expected there), there is no
+/// server, or the conversation did not come to its end (the error shows it so far).
 pub async fn replay(path: impl AsRef<Path>, server: &Server) -> Result<Transcript> {
     let path = path.as_ref();
     let at = || path.display().to_string();

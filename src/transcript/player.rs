@@ -283,7 +283,7 @@ impl Player<'_> {
                 }
             }
         };
-        let (restarted, ()) = tokio::join!(own.restart(), closed);
+        let (restarted, ()) = tokio::join!(own.restart(self.server.timeout), closed);
         restarted.map_err(Halt::Server)
     }
 

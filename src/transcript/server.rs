@@ -5,13 +5,21 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use mongodb::options::ClientOptions;
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use super::script::Setting;
 use crate::{
     client::TransportKind,
     config::{Config, Settings, StorageConfig},
 };
+
+/// How long to wait before a server is started again that could not be.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Where conversations are played, and how.
 #[derive(Clone, Debug)]
@@ -154,13 +162,19 @@ impl Own {
         Ok(own)
     }
 
+    /// Serves, and returns when it answers.
     async fn run(&mut self) -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         self.url = format!("http://{}", listener.local_addr()?);
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(crate::serve(listener, self.config.clone(), async {
+        let mut served = tokio::spawn(crate::serve(listener, self.config.clone(), async {
             let _ = stopped.await;
         }));
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        tokio::select! {
+            ended = &mut served => ended??,
+            answer = http.get(format!("{}/health", self.url)).send() => drop(answer?),
+        }
         self.process = Some(Process { stop, served });
         Ok(())
     }
@@ -176,9 +190,18 @@ impl Own {
     }
 
     /// Stops it in order, and starts it again on the same data, at another address.
-    pub async fn restart(&mut self) -> Result<()> {
+    pub async fn restart(&mut self, patience: Duration) -> Result<()> {
         self.stop().await?;
-        self.run().await
+        let deadline = Instant::now() + patience;
+        // What did not end in time ends with the process, and here the process goes on: it may
+        // hold the file a little longer.
+        while let Err(error) = self.run().await {
+            if Instant::now() >= deadline {
+                return Err(error);
+            }
+            sleep(RETRY).await;
+        }
+        Ok(())
     }
 
     async fn end(mut self) -> Result<()> {
