@@ -102,7 +102,7 @@ impl Recording {
                 let new =
                     Session { options, user: None, socket: String::new(), began, ended: None };
                 state.sessions.push(new);
-                state.step(Cause::Client(session, Action::Connect(Options::default())));
+                state.step(Cause::Client(session, Action::Connect(Box::default())));
                 Some(session)
             }
             (Packet::Disconnect, Some(session)) => {
@@ -333,7 +333,7 @@ impl State {
         };
         match &mut action {
             Action::Connect(options) => {
-                *options = self.sessions[session].options.clone();
+                **options = self.sessions[session].options.clone();
                 options.auth.iter_mut().for_each(|auth| names.name_sent(auth));
             }
             Action::Emit { arguments, .. } => {

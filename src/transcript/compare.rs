@@ -145,9 +145,7 @@ fn compare(
                 compare(&format!("{path}[{index}]"), old.get(index), new.get(index), differences);
             }
         }
-        // Equal as text, because `1` and `1.0` are equal numbers.
-        (Some(old), Some(new)) if old.to_string() == new.to_string() => {}
-        (None, None) => {}
+        (old, new) if old == new => {}
         (old, new) => differences.push(Kind::Field {
             field: path.into(),
             expected: old.cloned(),

@@ -157,7 +157,7 @@ impl<'a> Parser<'a> {
 
     fn action(&mut self, verb: &str, verb_at: usize) -> Result<Action> {
         Ok(match verb {
-            "connects" => Action::Connect(self.options()?),
+            "connects" => Action::Connect(Box::new(self.options()?)),
             "reconnects" => Action::Reconnect,
             "disconnects" => Action::Disconnect,
             "vanishes" => Action::Vanish,
@@ -284,7 +284,7 @@ mod tests {
     fn every_step_is_read() {
         let emit =
             |event: &str, arguments, asks| Action::Emit { event: event.into(), arguments, asks };
-        assert_eq!(step("alice connects"), Action::Connect(Options::default()));
+        assert_eq!(step("alice connects"), Action::Connect(Box::default()));
         let options = json!({ "auth": { "token": "t" }, "query": { "a": "b" },
             "extraHeaders": { "Origin": "https://a.example" }, "transports": ["polling"] });
         let connect = Action::Connect(serde_json::from_value(options.clone()).unwrap());

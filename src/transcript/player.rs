@@ -135,7 +135,7 @@ impl Player<'_> {
         let limit = self.server.timeout;
         match action {
             Action::Connect(options) => {
-                participant.options = options.clone();
+                participant.options = Options::clone(options);
                 return self.connect(index).await;
             }
             Action::Reconnect => {

@@ -54,7 +54,7 @@ pub enum Step {
 /// What a client does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    Connect(Options),
+    Connect(Box<Options>),
     /// Connects again, with the options of the last time.
     Reconnect,
     /// Says goodbye.
@@ -161,7 +161,7 @@ impl fmt::Display for Action {
             None => Ok(()),
         };
         match self {
-            Self::Connect(options) if *options == Options::default() => f.write_str("connects"),
+            Self::Connect(options) if **options == Options::default() => f.write_str("connects"),
             Self::Connect(options) => {
                 let options = serde_json::to_string(options).map_err(|_| fmt::Error)?;
                 write!(f, "connects {options}")

@@ -134,8 +134,8 @@ impl Own {
         chosen: impl Iterator<Item = &'a Setting>,
     ) -> Result<Self> {
         let directory = tempfile::tempdir().context("make a directory for its file")?;
-        let mut settings = Settings::default();
-        settings.sqlite_path = Some(path_text(&directory.path().join("chat.db"))?);
+        let sqlite_path = Some(path_text(&directory.path().join("chat.db"))?);
+        let mut settings = Settings { sqlite_path, ..Settings::default() };
         for Setting { name, value } in chosen {
             match (name.as_str(), value.as_str()) {
                 ("STORAGE", "sqlite") => storage = StorageKind::Sqlite,

@@ -55,7 +55,7 @@ fn options() -> impl Strategy<Value = Options> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        options().prop_map(Action::Connect),
+        options().prop_map(|options| Action::Connect(Box::new(options))),
         Just(Action::Reconnect),
         Just(Action::Disconnect),
         Just(Action::Vanish),
@@ -101,7 +101,7 @@ fn contents() -> impl Strategy<Value = Vec<Content>> {
             played.extend(answers.into_iter().map(Content::Answer));
         }
         let connects = clients.into_iter().map(|client| {
-            Content::Step(Step::Client { client, action: Action::Connect(Options::default()) })
+            Content::Step(Step::Client { client, action: Action::Connect(Box::default()) })
         });
         settings.into_iter().map(Content::Setting).chain(connects).chain(played).collect()
     })
