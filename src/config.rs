@@ -5,7 +5,7 @@
 //! line that names the variable, the value and what is allowed.
 
 use std::{
-    env,
+    env, fmt,
     io::IsTerminal,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -40,6 +40,10 @@ pub struct Settings {
     /// Origins whose pages may connect, comma-separated, or `*` [default: those of this machine]
     #[arg(long, env, value_name = "ORIGINS")]
     pub allowed_origins: Option<String>,
+
+    /// The demo page at `/`: `on` or `off` [default: on]
+    #[arg(long, env, value_name = "ON_OR_OFF")]
+    pub demo: Option<String>,
 
     /// How log lines look: `text` or `json` [default: text on a terminal, else json]
     #[arg(long, env, value_name = "FORMAT")]
@@ -90,6 +94,8 @@ pub struct Config {
     pub address: SocketAddr,
     pub storage: StorageConfig,
     pub origins: Origins,
+    /// Whether browsers get the demo page.
+    pub has_demo: bool,
 }
 
 /// Where messages are kept.
@@ -160,6 +166,11 @@ impl Config {
                 )
             })?,
         };
+        let has_demo = match given(&settings.demo) {
+            None | Some("on") => true,
+            Some("off") => false,
+            Some(text) => return Err(unusable("DEMO", text, "on or off")),
+        };
         let path = Path::new(given(&settings.sqlite_path).unwrap_or("radio-istic.db"));
         let storage = match given(&settings.mongodb_uri) {
             None => StorageConfig::Sqlite(path.into()),
@@ -171,8 +182,31 @@ impl Config {
                 StorageConfig::Mongo { options: Box::new(options), outbox }
             }
         };
-        Ok(Self { address: SocketAddr::new(host, port), storage, origins })
+        Ok(Self { address: SocketAddr::new(host, port), storage, origins, has_demo })
     }
+}
+
+impl fmt::Display for StorageConfig {
+    /// Where that is, for the operator: without credentials.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) if path == Path::new(":memory:") => {
+                f.write_str("memory, until it stops")
+            }
+            Self::Sqlite(path) => write!(f, "SQLite, {}", absolute(path).display()),
+            Self::Mongo { options, outbox } => {
+                let hosts: Vec<_> = options.hosts.iter().map(ToString::to_string).collect();
+                let database = options.default_database.as_deref().unwrap_or_default();
+                let outbox = absolute(outbox);
+                write!(f, "MongoDB, {}/{database}; outbox {}", hosts.join(","), outbox.display())
+            }
+        }
+    }
+}
+
+/// A path that says more than the one that was given, if there is one.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
 impl LogConfig {

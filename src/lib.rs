@@ -66,54 +66,82 @@ const FLUSH: Duration = Duration::from_millis(600);
 /// How long sockets, other requests and the writer may take to end, each.
 const CLOSE: Duration = Duration::from_millis(300);
 
-/// Serves until `shutdown` resolves, then ends in order: no new connections, what was accepted is
-/// stored and confirmed, sockets are closed.
-///
-/// Fails, before it accepts anything, if the storage cannot be opened.
+/// A server whose storage is open.
+pub struct Server {
+    storage: Arc<Storage>,
+    config: Config,
+}
+
+/// Opens the storage and serves: [`Server::open`] and [`Server::serve`].
 pub async fn serve(
     listener: TcpListener,
     config: Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let storage = tokio::task::spawn_blocking(move || Storage::open(&config.storage));
-    let storage = Arc::new(storage.await??);
-    let vitals = Arc::new(Vitals::new());
-    let (committed, to_deliver) = unbounded_channel();
-    let (commits, writer) = commit::start(storage.clone(), vitals.clone(), committed)?;
-    let mut delivery = tokio::spawn(Delivery::run(storage.clone(), vitals.clone(), to_deliver));
-    let (gateway, sockets) = Gateway::start(commits.clone());
-    let app = http::router(storage.clone(), vitals, gateway.clone(), sockets, config.origins)
+    Server::open(config).await?.serve(listener, shutdown).await
+}
+
+impl Server {
+    /// Opens the storage.
+    pub async fn open(config: Config) -> Result<Self> {
+        let place = config.storage.clone();
+        let storage = tokio::task::spawn_blocking(move || Storage::open(&place)).await??;
+        Ok(Self { storage: Arc::new(storage), config })
+    }
+
+    /// Serves until `shutdown` resolves, then ends in order: no new connections, what was accepted
+    /// is stored and confirmed, sockets are closed.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<()> {
+        let Self { storage, config } = self;
+        let vitals = Arc::new(Vitals::new());
+        let (committed, to_deliver) = unbounded_channel();
+        let (commits, writer) = commit::start(storage.clone(), vitals.clone(), committed)?;
+        let mut delivery = tokio::spawn(Delivery::run(storage.clone(), vitals.clone(), to_deliver));
+        let (gateway, sockets) = Gateway::start(commits.clone());
+        let app = http::router(
+            storage.clone(),
+            vitals,
+            gateway.clone(),
+            sockets,
+            config.origins,
+            config.has_demo,
+        )
         .into_make_service_with_connect_info::<Via>();
 
-    tracing::info!(address = %listener.local_addr()?, "listening");
-    let (stop_accepting, accepting) = oneshot::channel::<()>();
-    let (stop_serving, serving) = oneshot::channel::<()>();
-    let listener = Listener::new(listener, dropped(accepting))?;
-    let server = axum::serve(listener, app).with_graceful_shutdown(dropped(serving));
-    let server = tokio::spawn(server.into_future());
+        tracing::info!(address = %listener.local_addr()?, "listening");
+        let (stop_accepting, accepting) = oneshot::channel::<()>();
+        let (stop_serving, serving) = oneshot::channel::<()>();
+        let listener = Listener::new(listener, dropped(accepting))?;
+        let server = axum::serve(listener, app).with_graceful_shutdown(dropped(serving));
+        let server = tokio::spawn(server.into_future());
 
-    tokio::select! {
-        () = shutdown => tracing::info!("stopping"),
-        // Nothing would be answered any more. Whoever started the server can start it again.
-        _ = &mut delivery => bail!("the server has failed: see the log"),
+        tokio::select! {
+            () = shutdown => tracing::info!("stopping"),
+            // Nothing would be answered any more. Whoever started the server can start it again.
+            _ = &mut delivery => bail!("the server has failed: see the log"),
+        }
+        drop(stop_accepting);
+        let _ = timeout(DRAIN / 2, gateway.drained()).await;
+        commits.close();
+        if timeout(DRAIN / 2, delivery).await.is_err() {
+            tracing::warn!("stopped before everything was confirmed");
+        }
+        // What takes longer than its limit ends with the process.
+        let _ = timeout(FLUSH, gateway.flushed()).await;
+        let _ = timeout(CLOSE, gateway.close()).await;
+        if let Ok(Err(error)) = timeout(CLOSE, storage.end()).await {
+            tracing::warn!(error = format!("{error:#}"), "users are left online");
+        }
+        drop(stop_serving);
+        let _ = timeout(CLOSE, server).await;
+        let _ = timeout(CLOSE, tokio::task::spawn_blocking(|| writer.join())).await;
+        tracing::info!("stopped");
+        Ok(())
     }
-    drop(stop_accepting);
-    let _ = timeout(DRAIN / 2, gateway.drained()).await;
-    commits.close();
-    if timeout(DRAIN / 2, delivery).await.is_err() {
-        tracing::warn!("stopped before everything was confirmed");
-    }
-    // What takes longer than its limit ends with the process.
-    let _ = timeout(FLUSH, gateway.flushed()).await;
-    let _ = timeout(CLOSE, gateway.close()).await;
-    if let Ok(Err(error)) = timeout(CLOSE, storage.end()).await {
-        tracing::warn!(error = format!("{error:#}"), "users are left online");
-    }
-    drop(stop_serving);
-    let _ = timeout(CLOSE, server).await;
-    let _ = timeout(CLOSE, tokio::task::spawn_blocking(|| writer.join())).await;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 /// Resolves when the other end is dropped.

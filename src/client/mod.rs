@@ -33,6 +33,8 @@ pub enum Received {
     },
     /// The server has put the socket out of the namespace.
     Disconnected,
+    /// A packet that is none; why.
+    Unreadable(String),
 }
 
 /// How to connect, by the names of the JavaScript client's options.
@@ -254,10 +256,14 @@ impl Client {
 
     async fn next(&mut self) -> Result<Option<Received>> {
         while let Some(packet) = self.transport.receive().await? {
-            if let Some(packet) = Packet::decode(&packet, &self.namespace)?
-                && let Some(received) = received(packet)?
-            {
-                return Ok(Some(received));
+            match Packet::decode(&packet, &self.namespace) {
+                Ok(Some(packet)) => {
+                    if let Some(received) = received(packet)? {
+                        return Ok(Some(received));
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => return Ok(Some(Received::Unreadable(format!("{error:#}")))),
             }
         }
         Ok(None)

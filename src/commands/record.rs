@@ -77,16 +77,20 @@ async fn record(arguments: &Arguments) -> Result<()> {
         let mut saved = recording.changes();
         loop {
             tokio::time::sleep(SAVE_EVERY).await;
-            if recording.changes() != saved {
-                saved = recording.changes();
-                save()?;
+            let changes = recording.changes();
+            if changes != saved {
+                match save() {
+                    Ok(()) => saved = changes,
+                    // The conversation goes on, and the file may be writable again.
+                    Err(error) => eprintln!("radio-istic: {error:#}"),
+                }
             }
         }
     };
     tokio::select! {
         () = stop => {}
         served = axum::serve(listener, app).into_future() => served?,
-        failed = saving => return failed,
+        () = saving => {}
     }
     save()?;
     let (clients, steps) = (recording.clients(), recording.steps());

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use radio_istic::{
     client::TransportKind,
     transcript::{
-        Difference, Place, Script, Server, StorageKind, Transcript, parse_duration, play,
+        Difference, Place, Script, Server, Settle, StorageKind, Transcript, parse_duration, play,
     },
 };
 use serde::Serialize;
@@ -50,6 +50,10 @@ pub struct Arguments {
     /// When nothing comes for so long, a step is over, on servers that do not acknowledge
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "250ms")]
     quiet: Duration,
+
+    /// How the end of a step is known [default: ask, where the server answers as this one does]
+    #[arg(long, value_enum)]
+    settle: Option<Settle>,
 
     /// How many files are played at once [default: one for each CPU; with --url, 1]
     #[arg(long, value_name = "N")]
@@ -147,8 +151,8 @@ fn server(arguments: &Arguments) -> Server {
             Server { place, ..Server::own() }
         }
     };
-    let Arguments { transport, timeout, quiet, .. } = *arguments;
-    Server { transport, timeout, quiet, ..server }
+    let Arguments { transport, timeout, quiet, settle, .. } = *arguments;
+    Server { transport, timeout, quiet, settle, ..server }
 }
 
 async fn replay(path: &Path, server: &Server, accept: bool, sort_keys: bool) -> Result<Outcome> {
@@ -162,7 +166,7 @@ async fn replay(path: &Path, server: &Server, accept: bool, sort_keys: bool) -> 
     let has_answers = script.has_answers();
     let mut transcript = play(script, server).await.with_context(|| path.display().to_string())?;
     if sort_keys {
-        transcript.sort_keys();
+        transcript.ignore_order();
     }
     let differences = if has_answers { transcript.differences() } else { Vec::new() };
     Ok(if transcript.stop().is_some() {

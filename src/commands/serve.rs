@@ -1,7 +1,12 @@
 //! `radio-istic`: serves until it is told to stop.
 
+use std::{io::Write, net::SocketAddr};
+
 use anyhow::{Context, Result};
-use radio_istic::config::{Config, LogConfig, Settings};
+use radio_istic::{
+    Server,
+    config::{Config, LogConfig, Settings},
+};
 use tokio::net::TcpListener;
 
 use crate::signals::stop_asked;
@@ -14,11 +19,34 @@ pub fn run(settings: &Settings) -> Result<()> {
         let listener = TcpListener::bind(config.address)
             .await
             .with_context(|| format!("HOST and PORT: cannot listen on {}", config.address))?;
-        radio_istic::serve(listener, config, stop_asked()?).await
+        let stop = stop_asked()?;
+        let greeting = greeting(&config, listener.local_addr()?);
+        let server = Server::open(config).await?;
+        // To whoever has started it; a closed standard output is none of its business.
+        let _ = writeln!(std::io::stdout(), "{greeting}");
+        server.serve(listener, stop).await
     })?;
     // Whoever did not end in time has no more of it.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// What an operator wants to know at the start.
+fn greeting(config: &Config, address: SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() || ip.is_loopback() => "localhost".to_owned(),
+        _ => address.ip().to_string(),
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let open = if config.has_demo { "open in a browser" } else { "address" };
+    let reach = if address.ip().is_loopback() { "this machine only" } else { "every network" };
+    format!(
+        "radio-istic {}\n  {open}: http://{host}:{}\n  storage: {}\n  mode: open, users are who \
+         they say they are; reached from {reach}",
+        env!("CARGO_PKG_VERSION"),
+        address.port(),
+        config.storage,
+    )
 }
 
 fn start_logging(config: LogConfig) {

@@ -1,5 +1,6 @@
-//! HTTP: `/health`, `/`, the client bundle, and who may reach `/socket.io`.
+//! HTTP: `/health`, `/`, the files in the binary, and who may reach `/socket.io`.
 
+mod assets;
 mod origins;
 
 use std::{
@@ -29,18 +30,13 @@ use crate::{
 
 pub use origins::Origins;
 
-/// The official client, unchanged.
-const BUNDLE: &str = include_str!("bundle/socket.io.js");
-const BUNDLE_MAP: &str = include_str!("bundle/socket.io.js.map");
-/// The version of the bundle, which is its ETag.
-const BUNDLE_VERSION: &str = "\"4.8.4\"";
-
 #[derive(Clone)]
 struct App {
     storage: Arc<Storage>,
     vitals: Arc<Vitals>,
     gateway: Arc<Gateway>,
     origins: Origins,
+    has_demo: bool,
 }
 
 /// All that the server answers over HTTP.
@@ -50,8 +46,9 @@ pub fn router(
     gateway: Arc<Gateway>,
     sockets: Service,
     origins: Origins,
+    has_demo: bool,
 ) -> Router {
-    let app = App { storage, vitals, gateway, origins: origins.clone() };
+    let app = App { storage, vitals, gateway, origins: origins.clone(), has_demo };
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |_, request| origins.allow(&request.headers)))
         .allow_methods([Method::GET, Method::POST])
@@ -64,11 +61,8 @@ pub fn router(
     Router::new()
         .route("/", get(index))
         .route("/health", get(health))
-        .route("/socket.io/socket.io.js", get(async |headers: HeaderMap| bundle(&headers, BUNDLE)))
-        .route(
-            "/socket.io/socket.io.js.map",
-            get(async |headers: HeaderMap| bundle(&headers, BUNDLE_MAP)),
-        )
+        .merge(assets::bundle())
+        .merge(if has_demo { assets::demo() } else { Router::new() })
         .merge(sockets)
         .layer(cors)
         .with_state(app)
@@ -132,7 +126,8 @@ fn without_buffer(mut request: Request) -> Request {
     request
 }
 
-async fn index(State(app): State<App>) -> impl IntoResponse {
+/// The demo page for browsers, a sign of life for everybody else.
+async fn index(State(app): State<App>, headers: HeaderMap) -> Response {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Index {
@@ -141,8 +136,13 @@ async fn index(State(app): State<App>) -> impl IntoResponse {
         timestamp: Time,
     }
 
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if app.has_demo && accept.is_some_and(|accept| accept.contains("text/html")) {
+        return assets::page(&headers);
+    }
     let connected_users = app.vitals.online_users.load(Ordering::Relaxed);
-    Json(Index { status: "online", connected_users, timestamp: Time::now() })
+    let index = Index { status: "online", connected_users, timestamp: Time::now() };
+    ([(header::VARY, "Accept")], Json(index)).into_response()
 }
 
 async fn health(State(app): State<App>) -> impl IntoResponse {
@@ -187,18 +187,4 @@ async fn health(State(app): State<App>) -> impl IntoResponse {
         online_users: vitals.online_users.load(Ordering::Relaxed),
     };
     ([(header::CACHE_CONTROL, "no-store")], Json(health))
-}
-
-/// Serves the client as the reference server does: cached, and asked about again every time.
-fn bundle(request: &HeaderMap, content: &'static str) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/javascript; charset=utf-8"),
-        (header::CACHE_CONTROL, "public, max-age=0"),
-        (header::ETAG, BUNDLE_VERSION),
-    ];
-    let known = request.get(header::IF_NONE_MATCH).and_then(|etag| etag.to_str().ok());
-    if known.is_some_and(|etag| etag.trim_start_matches("W/") == BUNDLE_VERSION) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
-    }
-    (headers, content).into_response()
 }

@@ -4,8 +4,9 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -21,7 +22,8 @@ use futures_util::{
     future::{Either, select},
 };
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde::Deserialize;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio_tungstenite::{
     WebSocketStream, connect_async,
     tungstenite::{
@@ -32,12 +34,17 @@ use url::Url;
 
 use super::recording::Recording;
 use crate::client::{
-    TransportKind,
+    Options, TransportKind,
     packet::{Packet, engine},
 };
 
 /// The largest request that is passed on.
 const MAX_BODY: usize = 16 << 20;
+
+/// Parameters of Engine.IO's own.
+const OWN_PARAMETERS: [&str; 5] = ["EIO", "transport", "sid", "t", "b64"];
+/// How long a client whose poll has broken off may take to poll again.
+const COME_BACK: Duration = Duration::from_secs(2);
 
 /// Headers that are of one connection only, or that are written anew.
 const NOT_PASSED_ON: [HeaderName; 8] = [
@@ -72,13 +79,21 @@ struct Proxy {
 }
 
 /// An Engine.IO session, which may change from polling to a WebSocket.
-#[derive(Default)]
 struct Link {
+    /// What the client's handshake says.
+    options: Options,
     /// That of the recording, while the client is connected to the namespace.
     session: Mutex<Option<usize>>,
+    /// How many requests of it have come.
+    requests: AtomicUsize,
 }
 
 impl Link {
+    fn new(parts: &Parts) -> Arc<Self> {
+        let (session, requests) = (Mutex::default(), AtomicUsize::default());
+        Arc::new(Self { options: options(parts), session, requests })
+    }
+
     fn session(&self) -> MutexGuard<'_, Option<usize>> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,20 +117,24 @@ impl Proxy {
         if !is_recorded(&parts) {
             return self.request(&parts, body).await.map(|(response, _)| response);
         }
-        let link = self.link(&parts);
-        if let (Some(link), true) = (&link, parts.method == "POST") {
-            return self.post(&parts, &body, link).await;
+        let Some(link) = self.link(&parts) else {
+            let (response, body) = self.request(&parts, body).await?;
+            self.opened(&parts, &String::from_utf8_lossy(&body));
+            return Ok(response);
+        };
+        link.requests.fetch_add(1, Ordering::Relaxed);
+        if parts.method == "POST" {
+            return self.post(&parts, &body, &link).await;
         }
+        let poll = Poll { proxy: self, link: &link, is_answered: false };
         let (response, body) = self.request(&parts, body).await?;
+        poll.is_answered();
         let text = String::from_utf8_lossy(&body);
-        let mut link = link;
-        if response.status() == StatusCode::OK {
-            for packet in text.split(engine::SEPARATOR) {
-                match &link {
-                    Some(link) => self.server_sent(link, packet),
-                    None => link = self.opened(packet),
-                }
-            }
+        for packet in text.split(engine::SEPARATOR) {
+            self.server_sent(&link, packet);
+        }
+        if response.status() != StatusCode::OK || text.ends_with(engine::CLOSE) {
+            self.server_ends(&link);
         }
         Ok(response)
     }
@@ -128,7 +147,7 @@ impl Proxy {
             if packet == engine::CLOSE {
                 self.client_ends(link).await;
             }
-            self.client_sends(link, packet, Some(TransportKind::Polling)).await;
+            self.client_sends(link, packet).await;
             let (response, _) = self.request(parts, packet.to_owned().into()).await?;
             let is_taken = response.status().is_success();
             last = Some(response);
@@ -191,84 +210,107 @@ impl Proxy {
     }
 
     /// Passes frames on in both directions, until one side ends.
-    async fn join<C, S>(&self, parts: &Parts, client: C, server: S)
-    where
-        C: Frames,
-        S: Frames,
-    {
+    async fn join<C: Frames, S: Frames>(&self, parts: &Parts, client: C, server: S) {
         let is_recorded = is_recorded(parts);
         // A WebSocket that comes to a polling session is it only once the client has said so.
-        let (link, is_session) = match self.link(parts) {
-            Some(link) => (link, false),
-            None => (Arc::default(), true),
-        };
-        let is_session = AtomicBool::new(is_session);
+        let polled = self.link(parts);
+        let is_session = AtomicBool::new(polled.is_none());
+        let link = polled.unwrap_or_else(|| Link::new(parts));
         let (mut to_client, mut from_client) = client.split();
         let (mut to_server, mut from_server) = server.split();
-        let out = async {
+        // Messages wait for their turn. Heartbeats do not, nor do answers that the server asked for.
+        let (acts, mut to_act) = unbounded_channel::<Message>();
+        let (passes, mut to_pass) = unbounded_channel::<Message>();
+        let acted = passes.clone();
+        let read = async move {
             while let Some(Ok(frame)) = from_client.next().await {
-                if let (Message::Text(text), true) = (&frame, is_recorded) {
-                    is_session.fetch_or(text.as_str() == engine::UPGRADE, Ordering::Relaxed);
-                    let upgrades = parameter(parts, "sid").is_some();
-                    let transport = (!upgrades).then_some(TransportKind::Websocket);
-                    self.client_sends(&link, text, transport).await;
-                }
+                let waits = is_recorded
+                    && match &frame {
+                        Message::Text(text) => text.starts_with('4') && !text.starts_with("43"),
+                        Message::Binary(_) => true,
+                        _ => false,
+                    };
                 if frame.is_close() {
-                    return End::Goodbye;
+                    return true;
+                }
+                let _ = if waits { acts.send(frame) } else { passes.send(frame) };
+            }
+            false
+        };
+        let act = async {
+            while let Some(frame) = to_act.recv().await {
+                if let Message::Text(text) = &frame {
+                    self.client_sends(&link, text).await;
+                }
+                let _ = acted.send(frame);
+            }
+            // What the client has still said is passed on.
+            drop(acted);
+        };
+        let write = async {
+            while let Some(frame) = to_pass.recv().await {
+                if let Message::Text(text) = &frame
+                    && text.as_str() == engine::UPGRADE
+                {
+                    is_session.store(true, Ordering::Relaxed);
+                    if let Some(session) = *link.session() {
+                        self.recording.uses(session, TransportKind::Websocket);
+                    }
                 }
                 if to_server.send(frame).await.is_err() {
-                    break;
+                    // The server's own end tells.
+                    std::future::pending::<()>().await;
                 }
             }
-            End::Silence
+        };
+        let out = async {
+            let (is_goodbye, (), ()) = tokio::join!(read, act, write);
+            // What it has brought about may still come, until it is the turn of this.
+            match is_goodbye {
+                _ if !is_session.load(Ordering::Relaxed) => {}
+                true => self.client_ends(&link).await,
+                false => self.vanished(&link).await,
+            }
         };
         let back = async {
+            let mut client_is_there = true;
             while let Some(Ok(frame)) = from_server.next().await {
                 if let (Message::Text(text), true) = (&frame, is_recorded) {
                     self.server_sent(&link, text);
                 }
-                if frame.is_close() || to_client.send(frame).await.is_err() {
+                if frame.is_close() {
                     break;
                 }
+                client_is_there = client_is_there && to_client.send(frame).await.is_ok();
             }
         };
-        let end = match select(Box::pin(out), Box::pin(back)).await {
-            Either::Left((end, _)) => end,
-            Either::Right(_) => End::ByServer,
-        };
-        match end {
-            _ if !is_session.into_inner() => {}
-            End::Goodbye => self.client_ends(&link).await,
-            End::Silence => {
-                let session = link.session().take();
-                if let Some(session) = session {
-                    self.recording.vanished(session).await;
-                }
-            }
-            End::ByServer => {
-                if let Some(session) = link.session().take() {
-                    self.recording.closed(session);
-                }
-            }
+        let has_server_ended =
+            matches!(select(Box::pin(out), Box::pin(back)).await, Either::Right(_));
+        if has_server_ended && is_session.into_inner() {
+            self.server_ends(&link);
         }
         let _ = to_server.close().await;
         let _ = to_client.close().await;
     }
 
-    async fn client_sends(&self, link: &Link, text: &str, transport: Option<TransportKind>) {
+    /// Notes what a client sends, once it is its turn.
+    async fn client_sends(&self, link: &Link, text: &str) {
         let Ok(Some(packet)) = Packet::decode(text, "") else { return };
-        let is_connect = matches!(packet, Packet::Connect(_));
         let session = *link.session();
-        let session = self.recording.sent(session, packet, text.starts_with("45")).await;
-        if is_connect || session.is_none() {
-            *link.session() = session;
-        }
-        if let Some(session) = session
-            && (is_connect || transport.is_none())
-        {
-            // WebSocket is what a file's clients use anyway.
-            let named = transport.filter(|transport| *transport != TransportKind::default());
-            self.recording.uses(session, named);
+        match (packet, session) {
+            (Packet::Connect(auth), _) => {
+                let session = self.recording.connects(link.options.clone(), auth).await;
+                *link.session() = Some(session);
+            }
+            (Packet::Disconnect, _) => self.client_ends(link).await,
+            (Packet::Event { name, .. }, Some(session)) if text.starts_with("45") => {
+                let what = format!("sent {name} with binary data, which a file cannot hold");
+                self.recording.does(session, what).await;
+            }
+            (Packet::Event { ack, name, arguments }, Some(session)) => {
+                self.recording.emits(session, ack, name, arguments).await;
+            }
+            (Packet::Event { .. } | Packet::Ack { .. } | Packet::ConnectError(_), _) => {}
         }
     }
 
@@ -284,18 +326,39 @@ impl Proxy {
 
     /// The client has closed its session, with or without a packet for the namespace before.
     async fn client_ends(&self, link: &Link) {
-        let session = link.session().take();
-        if session.is_some() {
-            self.recording.sent(session, Packet::Disconnect, false).await;
+        let session = *link.session();
+        if let Some(session) = session {
+            self.recording.disconnects(session).await;
+            link.session().take();
+        }
+    }
+
+    async fn vanished(&self, link: &Link) {
+        let session = *link.session();
+        if let Some(session) = session {
+            self.recording.vanished(session).await;
+            link.session().take();
+        }
+    }
+
+    fn server_ends(&self, link: &Link) {
+        if let Some(session) = link.session().take() {
+            self.recording.closed(session);
         }
     }
 
     /// Takes note of a session that opens by polling.
-    fn opened(&self, packet: &str) -> Option<Arc<Link>> {
-        let open: Value = serde_json::from_str(packet.strip_prefix(engine::OPEN)?).ok()?;
-        let link = Arc::<Link>::default();
-        self.links().insert(open["sid"].as_str()?.to_owned(), link.clone());
-        Some(link)
+    fn opened(&self, parts: &Parts, body: &str) {
+        #[derive(Deserialize)]
+        struct Open {
+            sid: String,
+        }
+
+        let packet = body.split(engine::SEPARATOR).next().unwrap_or_default();
+        let open = packet.strip_prefix(engine::OPEN).map(serde_json::from_str);
+        if let Some(Ok(Open { sid })) = open {
+            self.links().insert(sid, Link::new(parts));
+        }
     }
 
     /// The polling session that a request belongs to.
@@ -308,8 +371,11 @@ impl Proxy {
     }
 
     fn target(&self, parts: &Parts) -> Result<Url> {
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        self.url.join(path).context("there is no such address")
+        // Not by joining: `//host/` would be another server.
+        let mut url = self.url.clone();
+        url.set_path(parts.uri.path());
+        url.set_query(parts.uri.query());
+        Ok(url)
     }
 
     /// The headers that the server gets. A page that comes from here is one of the server's own.
@@ -329,13 +395,32 @@ impl Proxy {
     }
 }
 
-/// How a session ends.
-enum End {
-    /// The client has closed it.
-    Goodbye,
-    /// The client's connection broke.
-    Silence,
-    ByServer,
+/// A poll under way. A client that breaks it off, and does not come back, has vanished.
+struct Poll<'a> {
+    proxy: &'a Proxy,
+    link: &'a Arc<Link>,
+    is_answered: bool,
+}
+
+impl Poll<'_> {
+    fn is_answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let (proxy, link) = (self.proxy.clone(), self.link.clone());
+            let requests = link.requests.load(Ordering::Relaxed);
+            tokio::spawn(async move {
+                tokio::time::sleep(COME_BACK).await;
+                if link.requests.load(Ordering::Relaxed) == requests {
+                    proxy.vanished(&link).await;
+                }
+            });
+        }
+    }
 }
 
 /// Both directions of a WebSocket.
@@ -355,6 +440,26 @@ impl<T> Frames for T where
 fn is_recorded(parts: &Parts) -> bool {
     parts.uri.path().trim_end_matches('/') == "/socket.io"
         && parameter(parts, "EIO").is_some_and(|version| version == "4")
+}
+
+/// What a handshake says beyond what every one does: as an official client was told by its options.
+fn options(parts: &Parts) -> Options {
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let query = url::form_urlencoded::parse(query).into_owned();
+    let is_told = |name: &HeaderName| {
+        matches!(*name, header::AUTHORIZATION | header::COOKIE) || name.as_str().starts_with("x-")
+    };
+    let headers = parts.headers.iter().filter(|(name, _)| is_told(name));
+    let header = |(name, value): (&HeaderName, &HeaderValue)| {
+        Some((name.to_string(), value.to_str().ok()?.to_owned()))
+    };
+    let polls = parameter(parts, "transport").is_some_and(|transport| transport == "polling");
+    Options {
+        auth: None,
+        query: query.filter(|(name, _)| !OWN_PARAMETERS.contains(&name.as_str())).collect(),
+        extra_headers: headers.filter_map(header).collect(),
+        transports: polls.then_some([TransportKind::Polling]),
+    }
 }
 
 fn parameter(parts: &Parts, name: &str) -> Option<String> {

@@ -19,8 +19,10 @@ use crate::{
     transcript::{Action, Answer, Names, Step, What, is_client},
 };
 
-/// How long an acknowledgement may take before the next step goes on without it.
+/// How long an answer may take before the next step goes on without it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait that a file may ask for.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// A pause between two steps that is longer than this is told to who waits for an event.
 const LONG: Duration = Duration::from_secs(2);
 
@@ -39,7 +41,16 @@ struct State {
     /// The last step, or the last thing that came of it.
     last: Instant,
     /// The answer that the last step still waits for.
-    asked: Option<(usize, u64)>,
+    asked: Option<Asked>,
+    /// Whether this server has left an acknowledgement out. Nobody waits for another one.
+    is_silent: bool,
+}
+
+/// An answer that somebody waits for, by the session.
+#[derive(Clone, Copy, PartialEq)]
+enum Asked {
+    Connection(usize),
+    Ack(usize, u64),
 }
 
 /// One connection of a client to the namespace.
@@ -71,8 +82,13 @@ enum Cause {
 impl Recording {
     /// A step is over when nothing has come for the time `quiet`.
     pub fn new(quiet: Duration) -> Self {
-        let state =
-            State { sessions: Vec::new(), steps: Vec::new(), last: Instant::now(), asked: None };
+        let state = State {
+            sessions: Vec::new(),
+            steps: Vec::new(),
+            last: Instant::now(),
+            asked: None,
+            is_silent: false,
+        };
         Self {
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
@@ -81,51 +97,49 @@ impl Recording {
         }
     }
 
-    /// Notes what a client does, once it is its turn. The session of a client that connects is a
-    /// new one.
-    pub async fn sent(
-        &self,
-        session: Option<usize>,
-        packet: Packet,
-        is_binary: bool,
-    ) -> Option<usize> {
+    /// Notes that a client connects with these options, once it is its turn. Returns the session.
+    pub async fn connects(&self, options: Options, auth: Value) -> usize {
         let _turn = self.next_turn().await;
         let mut state = self.state();
-        match (packet, session) {
-            (Packet::Connect(auth), _) => {
-                let options = Options {
-                    auth: Some(auth).filter(|auth| !auth.is_null()),
-                    ..Options::default()
-                };
-                let session = state.sessions.len();
-                let began = state.steps.len();
-                let new =
-                    Session { options, user: None, socket: String::new(), began, ended: None };
-                state.sessions.push(new);
-                state.step(Cause::Client(session, Action::Connect(Box::default())));
-                Some(session)
-            }
-            (Packet::Disconnect, Some(session)) => {
-                state.end(session);
-                state.step(Cause::Client(session, Action::Disconnect));
-                None
-            }
-            (Packet::Event { name, .. }, Some(session)) if is_binary => {
-                let what = format!("sent {name} with binary data, which a file cannot hold");
-                state.step(Cause::Untold(session, what));
-                Some(session)
-            }
-            (Packet::Event { ack, name, arguments }, Some(session)) => {
-                state.meet(session, &name, arguments.first());
-                state.step(Cause::Client(
-                    session,
-                    Action::Emit { event: name, arguments, asks: ack.is_some() },
-                ));
-                state.asked = ack.map(|id| (session, id));
-                Some(session)
-            }
-            (_, session) => session,
-        }
+        let session = state.sessions.len();
+        let began = state.steps.len();
+        let auth = Some(auth).filter(|auth| !auth.is_null());
+        let options = Options { auth, ..options };
+        let socket = String::new();
+        state.sessions.push(Session { options, user: None, socket, began, ended: None });
+        state.step(Cause::Client(session, Action::Connect(Box::default())));
+        state.asked = Some(Asked::Connection(session));
+        session
+    }
+
+    /// Notes that a client says goodbye, once it is its turn.
+    pub async fn disconnects(&self, session: usize) {
+        let _turn = self.next_turn().await;
+        let mut state = self.state();
+        state.end(session);
+        state.step(Cause::Client(session, Action::Disconnect));
+    }
+
+    /// Notes an event that a client sends, once it is its turn.
+    pub async fn emits(
+        &self,
+        session: usize,
+        ack: Option<u64>,
+        event: String,
+        arguments: Vec<Value>,
+    ) {
+        let _turn = self.next_turn().await;
+        let mut state = self.state();
+        state.meet(session, &event, arguments.first());
+        let action = Action::Emit { event, arguments, asks: ack.is_some() };
+        state.step(Cause::Client(session, action));
+        state.asked = ack.filter(|_| !state.is_silent).map(|id| Asked::Ack(session, id));
+    }
+
+    /// Notes that a client sends what a file cannot hold, once it is its turn.
+    pub async fn does(&self, session: usize, what: String) {
+        let _turn = self.next_turn().await;
+        self.state().step(Cause::Untold(session, what));
     }
 
     /// Notes that a client has gone without a word.
@@ -144,6 +158,7 @@ impl Recording {
                 let socket = answer["sid"].as_str().unwrap_or_default();
                 state.sessions[session].socket = socket.into();
                 state.last = Instant::now();
+                state.asked = state.asked.filter(|asked| *asked != Asked::Connection(session));
                 true
             }
             Packet::Event { name, arguments, .. } => {
@@ -152,7 +167,7 @@ impl Recording {
             }
             Packet::Ack { id, arguments } => {
                 state.answer(session, What::Ack, arguments, self.quiet);
-                state.asked = state.asked.filter(|asked| *asked != (session, id));
+                state.asked = state.asked.filter(|asked| *asked != Asked::Ack(session, id));
                 true
             }
             Packet::ConnectError(error) => {
@@ -179,9 +194,11 @@ impl Recording {
         self.arrived.notify_waiters();
     }
 
-    /// Notes the transport that a session stays on.
-    pub fn uses(&self, session: usize, transport: Option<TransportKind>) {
-        self.state().sessions[session].options.transports = transport.map(|transport| [transport]);
+    /// Notes that a session goes on over another transport.
+    pub fn uses(&self, session: usize, transport: TransportKind) {
+        // One that is used anyway is not named.
+        let named = Some([transport]).filter(|_| transport != TransportKind::default());
+        self.state().sessions[session].options.transports = named;
     }
 
     /// A number that grows with everything that passes.
@@ -217,6 +234,10 @@ impl Recording {
                 if state.steps.is_empty() { Instant::now() } else { state.last + limit }
             };
             if over_at <= Instant::now() {
+                let mut state = self.state();
+                if let Some(Asked::Ack(..)) = state.asked.take() {
+                    state.is_silent = true;
+                }
                 return turn;
             }
             tokio::select! {
@@ -251,7 +272,10 @@ impl State {
 
     fn ends_by_server(&mut self, session: usize, what: &str, why: Value, quiet: Duration) {
         self.answer(session, What::Event(what.into()), vec![why], quiet);
-        self.asked = self.asked.filter(|(asker, _)| *asker != session);
+        let asks = |asked: &Asked| match asked {
+            Asked::Connection(asker) | Asked::Ack(asker, _) => *asker == session,
+        };
+        self.asked = self.asked.filter(|asked| !asks(asked));
         self.end(session);
     }
 
@@ -309,14 +333,14 @@ impl State {
                 })
                 .collect();
             answers.sort_by_key(|answer| appeared.get_index_of(&*answer.client));
-            let brings_late =
-                !matches!(cause, Cause::Client(_, action) if *action != Action::Vanish);
-            if brings_late {
-                write_wait(&mut text, cause, answers.first(), quiet);
+            if matches!(cause, Cause::Time(_) | Cause::Client(_, Action::Vanish)) {
+                write_wait(&mut text, cause, &answers, quiet);
             }
+            // Nobody can bring these about again.
+            let mark = if matches!(cause, Cause::Untold(..)) { "#" } else { "" };
             for mut answer in answers {
                 answer.arguments.iter_mut().for_each(|argument| names.name(argument));
-                let _ = writeln!(text, "{answer}");
+                let _ = writeln!(text, "{mark}{answer}");
             }
         }
         text
@@ -335,6 +359,11 @@ impl State {
             Action::Connect(options) => {
                 **options = self.sessions[session].options.clone();
                 options.auth.iter_mut().for_each(|auth| names.name_sent(auth));
+                for text in options.query.values_mut().chain(options.extra_headers.values_mut()) {
+                    let mut value = Value::from(std::mem::take(text));
+                    names.name_sent(&mut value);
+                    *text = value.as_str().unwrap_or_default().into();
+                }
             }
             Action::Emit { arguments, .. } => {
                 arguments.iter_mut().for_each(|argument| names.name_sent(argument));
@@ -346,19 +375,23 @@ impl State {
 }
 
 /// Writes how to wait for what comes at a time that nobody knows.
-fn write_wait(text: &mut String, cause: &Cause, first: Option<&Answer>, quiet: Duration) {
-    let step = match (first, cause) {
-        (Some(Answer { client, what, .. }), cause) => {
+fn write_wait(text: &mut String, cause: &Cause, answers: &[Answer], quiet: Duration) {
+    let event = answers.iter().find_map(|answer| match &answer.what {
+        What::Event(event) => Some((answer.client.clone(), event.clone())),
+        What::Ack => None,
+    });
+    let step = match (event, cause) {
+        (Some((client, event)), cause) => {
             let within = match cause {
-                Cause::Time(idle) if *idle > LONG => Some(Duration::from_secs(idle.as_secs() + 5)),
+                Cause::Time(idle) if *idle > LONG => {
+                    Some(Duration::from_secs(idle.as_secs() + 5).min(LONGEST))
+                }
                 _ => None,
             };
-            let action = Action::Await { event: what.to_string(), within };
-            Step::Client { client: client.clone(), action }
+            Step::Client { client, action: Action::Await { event, within } }
         }
         // Nobody has seen the server take note of it.
-        (None, Cause::Client(..)) => Step::Pause(quiet),
-        (None, _) => return,
+        (None, _) => Step::Pause(quiet),
     };
     let _ = writeln!(text, "{step}");
 }

@@ -22,7 +22,7 @@ pub use parse::{SETTINGS, parse_duration};
 pub use player::play;
 pub use reader::Unreadable;
 pub use script::{Action, Answer, Content, Line, Script, Setting, Step, What};
-pub use server::{Place, Server, StorageKind};
+pub use server::{Place, Server, Settle, StorageKind};
 pub use transcript::{Stop, Transcript};
 
 pub(crate) use names::Names;

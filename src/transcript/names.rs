@@ -69,8 +69,11 @@ impl Names {
                     .for_each(|(expected, actual)| self.bind(expected, actual));
             }
             (Value::Object(expected), Value::Object(actual)) => {
-                for (key, expected) in expected {
-                    if let Some(actual) = actual.get(key) {
+                for ((name, expected), (key, at_its_place)) in expected.iter().zip(actual) {
+                    if is_variable(name) {
+                        self.bind(&name.as_str().into(), &key.as_str().into());
+                        self.bind(expected, at_its_place);
+                    } else if let Some(actual) = actual.get(name) {
                         self.bind(expected, actual);
                     }
                 }
@@ -184,6 +187,7 @@ pub fn check_sendable(value: &Value) -> Result<(), String> {
     })
 }
 
+/// Visits everything that is no array and no object, and the keys of objects.
 fn for_each_scalar(
     value: &mut Value,
     change: &mut impl FnMut(&mut Value) -> Result<(), String>,
@@ -193,7 +197,16 @@ fn for_each_scalar(
             values.iter_mut().try_for_each(|value| for_each_scalar(value, change))
         }
         Value::Object(fields) => {
-            fields.values_mut().try_for_each(|value| for_each_scalar(value, change))
+            let rename = |(key, mut value): (String, Value)| {
+                let mut name = Value::String(key.clone());
+                change(&mut name)?;
+                for_each_scalar(&mut value, change)?;
+                // Two times would be one field.
+                let name = name.as_str().filter(|name| *name != TIME).unwrap_or(&key).to_owned();
+                Ok::<_, String>((name, value))
+            };
+            *fields = std::mem::take(fields).into_iter().map(rename).collect::<Result<_, _>>()?;
+            Ok(())
         }
         scalar => change(scalar),
     }
@@ -362,6 +375,18 @@ mod tests {
         assert_eq!(sent, json!(["<message-1>", time, SECOND]));
         // The time is the server's all the same, the other id the client's.
         assert_eq!(named(&mut names, json!([time, SECOND])), json!(["<time>", SECOND]));
+    }
+
+    #[test]
+    fn keys_have_names_too() {
+        let mut names = Names::default();
+        names.socket("kJh3Xy");
+        let actual = json!({ "kJh3Xy": 1, FIRST: 2, "2025-11-11T10:30:00.000Z": 3 });
+        let expected = json!({ "<socket-1>": 1, "<message-1>": 2, "2025-11-11T10:30:00.000Z": 3 });
+        assert_eq!(named(&mut names, actual.clone()), expected);
+        assert_eq!(resolved(&mut names, expected).unwrap(), actual);
+        names.bind(&json!({ "<room-1>": "<user-1>" }), &json!({ "abc": "def" }));
+        assert_eq!(named(&mut names, json!({ "def": "abc" })), json!({ "<user-1>": "<room-1>" }));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::{
     names,
     reader::{Reader, Result},
-    script::{Action, Answer, Content, Line, Script, Setting, Step, What, is_client},
+    script::{
+        Action, Answer, Content, Line, Script, Setting, Step, What, is_client, is_plain_event,
+    },
 };
 use crate::client::Options;
 
@@ -212,8 +214,11 @@ impl<'a> Parser<'a> {
             return self.reader.json();
         }
         match self.reader.word() {
-            "" => self.error(start, "expected the name of an event"),
-            word => Ok(word.into()),
+            word if is_plain_event(word) || word == "ack" => Ok(word.into()),
+            _ => self.error(
+                start,
+                "expected the name of an event (others than words in quotation marks)",
+            ),
         }
     }
 
@@ -376,6 +381,8 @@ mod tests {
             ("a connects []", "1:12: expected one object of options"),
             ("a connects\na disconnects x", "2:15: expected the end of the line"),
             ("a connects\na >", "2:4: expected the name of an event"),
+            ("a connects\na > {\"y\":1}", "2:5: expected the name of an event"),
+            ("a connects\na > x{\"y\":1}", "2:5: expected the name of an event"),
             ("a connects\na > x {\"y\":", "2:11: expected JSON: EOF while parsing a value"),
             ("a connects\na > x {\"y\" 1}", "2:12: expected JSON: expected `:`"),
             ("a connects\na > x {\n\"ü\": é}", "3:6: expected JSON: expected value"),

@@ -17,7 +17,7 @@ use super::{
     compare::pairs,
     names::Names,
     script::{Action, Answer, Content, Script, Step, What},
-    server::{Running, Server},
+    server::{Running, Server, Settle},
     transcript::{Stop, Transcript},
 };
 use crate::client::{Client, ConnectError, Options, Received};
@@ -29,17 +29,23 @@ use crate::client::{Client, ConnectError, Options, Received};
 /// the transcript.
 pub async fn play(script: Script, server: &Server) -> Result<Transcript> {
     let running = Running::start(&server.place, script.settings()).await?;
-    let end = match &running {
-        Running::Own(_) => Settling::Asking,
-        Running::At(_) => Settling::Unknown,
+    let end = match (server.settle, &running) {
+        (Some(Settle::Ask), _) | (None, Running::Own(_)) => Settling::Asking,
+        (Some(Settle::Quiet), _) => Settling::Quiet,
+        (None, Running::At(_)) => Settling::Unknown,
     };
     let mut player =
         Player { server, running, end, clients: IndexMap::new(), names: Names::default() };
     let played = player.play_all(&script).await;
     // Whatever happened, the data of a server of its own is removed.
-    player.running.end().await?;
+    if let Err(error) = player.running.end().await {
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "a server of its own has left something behind"
+        );
+    }
     let (answers, stop) = played?;
-    Ok(Transcript { script, answers, stop })
+    Ok(Transcript { script, answers, stop, ignores_order: false })
 }
 
 /// How the end of a step is known.
@@ -74,6 +80,8 @@ struct Participant {
     asked: Option<u64>,
     /// The answer that ends the step.
     barrier: Option<u64>,
+    /// Answers that were given up. They belong to no step.
+    late_barriers: Vec<u64>,
     /// Whether a barrier of this socket was ever answered as the contract says.
     conforms: bool,
 }
@@ -180,7 +188,9 @@ impl Player<'_> {
                 }
                 participant.asked = asks.then(|| client.new_ack());
                 // If the connection has broken, the transcript will say so.
-                let _ = client.send(event, arguments, participant.asked).await;
+                if timeout(limit, client.send(event, arguments, participant.asked)).await.is_err() {
+                    return halt(format!("the server does not take what {name} sends"));
+                }
                 if self.end == Settling::Asking {
                     // An answer that does not come is a difference, and not the end.
                     self.record_until(limit, |clients| clients[index].asked.is_none()).await;
@@ -198,12 +208,8 @@ impl Player<'_> {
         if participant.client.is_some() {
             return halt("this client is connected already");
         }
-        let mut options = participant.options.clone();
+        let mut options = resolved(&participant.options, &mut self.names).map_err(Halt::Step)?;
         options.transports.get_or_insert([self.server.transport]);
-        if let Some(auth) = &mut options.auth {
-            self.names.resolve(auth).map_err(Halt::Step)?;
-        }
-        let refused = |message: Value| (What::Event("connect_error".into()), vec![message]);
         let connecting = Client::connect_with(self.running.url(), &options);
         match timeout(self.server.timeout, connecting).await {
             Ok(Ok(client)) => {
@@ -213,10 +219,10 @@ impl Player<'_> {
                     self.find_out(index).await;
                 }
             }
-            Ok(Err(ConnectError::Refused(error))) => participant.received.push(refused(error)),
+            Ok(Err(ConnectError::Refused(error))) => participant.note("connect_error", vec![error]),
             Ok(Err(ConnectError::Status(status))) => {
                 let message = format!("HTTP status {}", status.as_u16());
-                participant.received.push(refused(json!({ "message": message })));
+                participant.note("connect_error", vec![json!({ "message": message })]);
             }
             Ok(Err(ConnectError::Unreachable(error))) => return Err(Halt::Server(error)),
             Err(_) => {
@@ -229,11 +235,11 @@ impl Player<'_> {
 
     /// Whether this server acknowledges as the contract says.
     async fn find_out(&mut self, index: usize) {
-        self.clients[index].ask_barrier().await;
         let limit = self.server.quiet * 4;
+        self.clients[index].ask_barrier(limit).await;
         self.record_until(limit, |clients| clients[index].barrier.is_none()).await;
         let participant = &mut self.clients[index];
-        participant.barrier = None;
+        participant.late_barriers.extend(participant.barrier.take());
         self.end = if participant.conforms { Settling::Asking } else { Settling::Quiet };
     }
 
@@ -300,7 +306,7 @@ impl Player<'_> {
         let others = (0..self.clients.len()).filter(|index| Some(*index) != actor).collect();
         for group in [actor.into_iter().collect::<Vec<_>>(), others] {
             for index in group {
-                self.clients[index].ask_barrier().await;
+                self.clients[index].ask_barrier(self.server.timeout).await;
             }
             let is_over = |clients: &IndexMap<String, Participant>| {
                 clients.values().all(|participant| participant.barrier.is_none())
@@ -350,6 +356,13 @@ impl Player<'_> {
     }
 }
 
+/// The options of a connection with what their variables stand for.
+fn resolved(options: &Options, names: &mut Names) -> std::result::Result<Options, String> {
+    let mut value = serde_json::to_value(options).map_err(|error| error.to_string())?;
+    names.resolve(&mut value)?;
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
 /// Records the next thing that anybody receives, if it comes before the deadline.
 async fn record_one(clients: &mut IndexMap<String, Participant>, deadline: Instant) -> bool {
     let listening = clients.values_mut().enumerate().filter_map(|(index, participant)| {
@@ -374,32 +387,32 @@ impl Participant {
     }
 
     /// Leaves a room that nobody is in: always answered, and without effect.
-    async fn ask_barrier(&mut self) {
+    async fn ask_barrier(&mut self, limit: Duration) {
         if let Some(client) = &mut self.client {
             let id = client.new_ack();
             let nowhere = json!({ "conversationId": "-" });
             // If the connection has broken, that is what is received next.
-            let _ = client.send("leave-conversation", vec![nowhere], Some(id)).await;
+            let _ =
+                timeout(limit, client.send("leave-conversation", vec![nowhere], Some(id))).await;
             self.barrier = Some(id);
         }
     }
 
     fn hear(&mut self, received: Result<Option<Received>>) {
         match received {
-            Ok(Some(Received::Event { name, arguments })) => {
-                self.recent.push(name.clone());
-                self.received.push((What::Event(name), arguments));
-            }
+            Ok(Some(Received::Event { name, arguments })) => self.note(&name, arguments),
             Ok(Some(Received::Ack { id, arguments })) if self.barrier == Some(id) => {
                 self.barrier = None;
                 self.barrier_answered(&arguments);
             }
+            Ok(Some(Received::Ack { id, .. })) if self.late_barriers.contains(&id) => {}
             Ok(Some(Received::Ack { id, arguments })) => {
                 self.asked = self.asked.filter(|asked| *asked != id);
                 self.received.push((What::Ack, arguments));
             }
             // By the names that the official client gives the reasons.
             Ok(Some(Received::Disconnected)) => self.lose_connection("io server disconnect"),
+            Ok(Some(Received::Unreadable(_))) => self.lose_connection("parse error"),
             Ok(None) | Err(_) => self.lose_connection("transport close"),
         }
     }
@@ -415,14 +428,22 @@ impl Participant {
             };
             if let Some(index) = self.received.iter().rposition(is_its_error) {
                 self.received.remove(index);
+                if let Some(index) = self.recent.iter().rposition(|name| name == "error") {
+                    self.recent.remove(index);
+                }
             }
         }
+    }
+
+    fn note(&mut self, event: &str, arguments: Vec<Value>) {
+        self.recent.push(event.to_owned());
+        self.received.push((What::Event(event.to_owned()), arguments));
     }
 
     fn lose_connection(&mut self, reason: &str) {
         self.client = None;
         self.asked = None;
         self.barrier = None;
-        self.received.push((What::Event("disconnect".into()), vec![reason.into()]));
+        self.note("disconnect", vec![reason.into()]);
     }
 }

@@ -32,6 +32,17 @@ pub struct Server {
     /// Of a server that does not acknowledge as the contract says, all that a step brings has come
     /// when nothing has come for this long.
     pub quiet: Duration,
+    /// How the end of a step is known. `None`: a server of its own is asked, and of others those
+    /// that were seen to answer as the contract says.
+    pub settle: Option<Settle>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Settle {
+    /// By the answer to an event that changes nothing, as the contract says.
+    Ask,
+    /// By the clock.
+    Quiet,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +82,7 @@ impl Server {
             transport: TransportKind::default(),
             timeout: Duration::from_secs(5),
             quiet: Duration::from_millis(250),
+            settle: None,
         }
     }
 }

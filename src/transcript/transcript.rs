@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     compare::{Difference, Kind, fields, pairs},
@@ -17,6 +16,7 @@ pub struct Transcript {
     /// By the index of the step's line; none of steps that were not played.
     pub(super) answers: BTreeMap<usize, Vec<Answer>>,
     pub(super) stop: Option<Stop>,
+    pub(super) ignores_order: bool,
 }
 
 /// Why the conversation did not come to its end.
@@ -59,19 +59,20 @@ impl Transcript {
         self.stop.as_ref()
     }
 
-    /// Sorts the fields of all objects that were received or expected, for servers that order
-    /// theirs differently.
-    pub fn sort_keys(&mut self) {
-        let sort = |answer: &mut Answer| {
-            answer.arguments.iter_mut().for_each(Value::sort_all_objects);
-        };
-        for line in &mut self.script.lines {
-            if let Content::Answer(answer) = &mut line.content {
-                sort(answer);
-                line.text = answer.to_string();
-            }
-        }
-        self.answers.values_mut().flatten().for_each(sort);
+    /// From now on, compares without regard to the order of fields, for servers that order theirs
+    /// differently.
+    pub fn ignore_order(&mut self) {
+        self.ignores_order = true;
+    }
+
+    fn is_same(&self, expected: &Answer, actual: &Answer) -> bool {
+        let mut kinds = fields(&expected.arguments, &actual.arguments);
+        kinds.retain(|kind| self.counts(kind));
+        kinds.is_empty()
+    }
+
+    fn counts(&self, kind: &Kind) -> bool {
+        !(self.ignores_order && matches!(kind, Kind::Order { .. }))
     }
 
     /// The text of the file, as far as the conversation went.
@@ -97,7 +98,8 @@ impl Transcript {
                 };
                 match pair {
                     (Some(old), Some(new)) => {
-                        for kind in fields(&expected[old].arguments, &actual[new].arguments) {
+                        let kinds = fields(&expected[old].arguments, &actual[new].arguments);
+                        for kind in kinds.into_iter().filter(|kind| self.counts(kind)) {
                             differ(lines[old].0, expected[old], kind);
                         }
                     }
@@ -121,7 +123,7 @@ impl Transcript {
         let expected: Vec<_> = lines.iter().map(|(.., answer)| *answer).collect();
         let texts: BTreeMap<_, _> = pairs(&expected, actual)
             .both()
-            .filter(|&(old, new)| expected[old].to_string() == actual[new].to_string())
+            .filter(|&(old, new)| self.is_same(expected[old], &actual[new]))
             .map(|(old, new)| (new, lines[old].1))
             .collect();
         for (index, answer) in actual.iter().enumerate() {

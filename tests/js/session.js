@@ -4,7 +4,7 @@
 const { io } = require('socket.io-client');
 const [url, transports] = process.argv.slice(2);
 
-const connect = (auth) => io(url, { transports: transports.split(','), forceNew: true, auth });
+const connect = (auth, query) => io(url, { transports: transports.split(','), forceNew: true, auth, query });
 const next = (socket, event) => new Promise((resolve) => socket.once(event, resolve));
 const ask = (socket, event, ...payload) => new Promise((resolve) => socket.emit(event, ...payload, resolve));
 
@@ -15,7 +15,7 @@ async function main() {
   alice.emit('join-conversation', { conversationId: 'c1' });
   await ask(alice, 'send-message', { conversationId: 'c1', recipientId: 'bob smith', message: 'Hi' });
 
-  const bob = connect();
+  const bob = connect(undefined, { from: 'the <message-1> test' });
   await ask(bob, 'authenticate', { id: 'bob smith' });
   const { messages: [hi] } = await ask(bob, 'join-conversation', { conversationId: 'c1' });
   await ask(bob, 'mark-as-read', { conversationId: 'c1', messageIds: [hi.id] });
@@ -43,8 +43,16 @@ async function main() {
   await ask(tab, 'authenticate', { id: 'alice' });
   tab.disconnect();
   await next(bob, 'user-status-change');
+
   bob.disconnect();
-  setTimeout(() => process.exit(0), 500);
+  // Whoever says something and is gone at once has said it; over polling it takes a moment.
+  const last = connect();
+  await next(last, 'connect');
+  for (let number = 1; number <= 3; number += 1) {
+    last.emit('send-message', { conversationId: 'c2', senderId: 'last', message: `Going ${number}` });
+  }
+  if (transports === 'polling') await ask(last, 'leave-conversation', { conversationId: 'c2' });
+  setTimeout(() => process.exit(0), 50);
 }
 
 main().catch((error) => {

@@ -1,7 +1,9 @@
 //! The server from outside: real sockets, a real file, real processes.
 
+mod browser;
 mod conversations;
 mod crash;
+mod demo;
 mod http;
 mod javascript;
 mod mongo;

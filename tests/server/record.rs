@@ -3,12 +3,13 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use crate::{
     javascript::node,
     process::{BINARY, Process},
-    support::package,
+    support::{PATIENCE, package},
 };
 
 /// A recorder in a process of its own.
@@ -21,6 +22,7 @@ impl Recorder {
     fn start(server: &str, output: &str) -> Self {
         let mut child = Command::new(BINARY)
             .args(["record", "--listen", "127.0.0.1:0", "--url", server, "--output", output])
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -31,10 +33,17 @@ impl Recorder {
         Self { child, url }
     }
 
-    fn stop(mut self) {
+    fn stop(&mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -45,11 +54,16 @@ fn plays_the_same(transports: &str) {
     let server = Process::start(directory.path());
     let output = directory.path().join("recorded.txt");
     let output = output.to_str().unwrap();
-    let recorder = Recorder::start(&server.url, output);
+    let mut recorder = Recorder::start(&server.url, output);
     let session = node.args(["session.js", &recorder.url, transports]).output().unwrap();
+    assert!(session.status.success(), "{}", String::from_utf8_lossy(&session.stderr));
+    let started_at = Instant::now();
+    while !std::fs::read_to_string(output).unwrap().contains("last vanishes") {
+        assert!(started_at.elapsed() < PATIENCE, "{}", std::fs::read_to_string(output).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+    }
     recorder.stop();
     server.kill();
-    assert!(session.status.success(), "{}", String::from_utf8_lossy(&session.stderr));
 
     let recorded = std::fs::read_to_string(output).unwrap();
     for line in [
@@ -58,6 +72,8 @@ fn plays_the_same(transports: &str) {
         "bob-smith ? mark-as-read {\"conversationId\":\"c1\",\"messageIds\":[\"<message-1>\"]}",
         "alice awaits user-typing within ",
         "bob-smith ? \"no such event\" 1 {",
+        "bob-smith connects {\"query\":{\"from\":\"the <message-1> test\"}",
+        "alice connects {\"auth\":{\"token\":\"of Alice\"}",
     ] {
         assert!(recorded.contains(line), "{line} is missing in\n{recorded}");
     }
@@ -102,7 +118,7 @@ async fn what_is_not_recorded_passes_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path());
     let output = directory.path().join("recorded.txt");
-    let recorder = Recorder::start(&server.url, output.to_str().unwrap());
+    let mut recorder = Recorder::start(&server.url, output.to_str().unwrap());
     let get = async |path: &str| reqwest::get(format!("{}{path}", recorder.url)).await.unwrap();
     let health: serde_json::Value = get("/health").await.json().await.unwrap();
     assert_eq!(health["status"], "healthy");

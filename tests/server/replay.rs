@@ -134,6 +134,7 @@ fn what_does_not_go_on_is_told() {
         ("a connects\na connects\n", "line 2: this client is connected already"),
         ("a connects\na > x \"<message-1>\"\n", "line 2: <message-1> was not seen yet"),
         ("a connects\na > x\na expects no error\n", "line 3: a received error"),
+        ("a connects\nserver restarts\na expects no disconnect\n", "line 3: a received disconnect"),
         ("a connects\na > x\na expects nothing within 1ms\n", "line 3: a received error"),
     ];
     for (script, reason) in cases {

@@ -143,7 +143,12 @@ proptest! {
 
 fn is_read_or_refused(text: &str) -> Result<(), TestCaseError> {
     match Script::parse(text) {
-        Ok(script) => prop_assert_eq!(Script::parse(&script.to_string()).unwrap(), script),
+        Ok(script) => {
+            prop_assert_eq!(&Script::parse(&script.to_string()).unwrap(), &script);
+            let contents: Vec<_> = script.lines.into_iter().map(|line| line.content).collect();
+            let anew: String = contents.iter().map(|content| format!("{content}\n")).collect();
+            prop_assert_eq!(read(&anew), contents);
+        }
         Err(error) => {
             let line = text.split('\n').nth(error.line - 1).expect("the line is there");
             prop_assert!(error.column <= line.chars().count() + 1, "{error}: {line:?}");

@@ -1,0 +1,361 @@
+//! The demo page, in a real browser.
+
+use std::path::Path;
+
+use serde_json::json;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{
+    browser::{Browser, DESKTOP, PHONE, Screen},
+    process::Process,
+    support::{Server, package},
+};
+
+/// Browsers are large: one test after the other.
+async fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
+
+/// A page of this user's.
+async fn page(url: &str, user: &str, screen: Screen) -> Option<Browser> {
+    let browser = Browser::start(screen).await?;
+    browser.open(&address(url, user)).await;
+    browser.sees("#state", "online").await;
+    Some(browser)
+}
+
+fn address(url: &str, user: &str) -> String {
+    let name: String = user[..1].to_uppercase() + &user[1..];
+    format!("{url}/?user={user}&name={name}")
+}
+
+async fn no_complaints(browser: &Browser) {
+    assert_eq!(browser.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_without_anything_is_asked_for_a_name_and_chats() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let Some(browser) = Browser::start(DESKTOP).await else { return };
+    browser.open(&server.url).await;
+    // By the keyboard alone: the name has the focus, the arrows choose a face.
+    browser.sees("#welcome", "What is your name?").await;
+    let tab = char::from(fantoccini::key::Key::Tab);
+    let right = char::from(fantoccini::key::Key::Right);
+    let enter = char::from(fantoccini::key::Key::Enter);
+    let active = browser.page.active_element().await.unwrap();
+    active.send_keys(&format!("Zoë{tab}")).await.unwrap();
+    let active = browser.page.active_element().await.unwrap();
+    active.send_keys(&format!("{right}{enter}")).await.unwrap();
+    browser.sees("#state", "online").await;
+    browser.sees("#title", "Lobby").await;
+    browser.sees("#nobody", "Nobody else is here yet").await;
+    browser.say("Hello, lobby").await;
+    browser.sees(".own .content", "Hello, lobby").await;
+    browser.sees(".entry .last", "You: Hello, lobby").await;
+
+    // It is still there after a reload, and nothing is asked again.
+    browser.page.refresh().await.unwrap();
+    browser.sees("#me", "Zoë").await;
+    browser.sees(".own .content", "Hello, lobby").await;
+    let avatar = browser.run("return document.querySelector('#me img').getAttribute('src');").await;
+    assert_eq!(avatar, "/demo/avatars/cat.svg");
+    no_complaints(&browser).await;
+    browser.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_talk() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let bob = page(&server.url, "bob", DESKTOP).await.unwrap();
+
+    // Alice writes to Bob, who is elsewhere: delivered, and counted.
+    alice.click("#people .entry", "Bob").await;
+    alice.sees("#title", "Bob").await;
+    alice.sees("#subtitle", "online").await;
+    alice.say("Hi Bob").await;
+    alice.sees(".own", "Hi Bob").await;
+    alice
+        .wait(
+            "delivered",
+            "return Boolean(document.querySelector('.own .tick.delivered'));",
+            vec![],
+        )
+        .await;
+    bob.sees("#conversations .entry .count", "1").await;
+    bob.sees("#conversations .entry .last", "Hi Bob").await;
+    bob.wait("the title", "return document.title === '(1) radio-istic';", vec![]).await;
+
+    // He reads it.
+    bob.click("#conversations .entry", "Alice").await;
+    bob.sees(".message .content", "Hi Bob").await;
+    bob.sees_no(".count").await;
+    alice
+        .wait(
+            "read",
+            "return Boolean(document.querySelector('.own .tick.read[aria-label=Read]'));",
+            vec![],
+        )
+        .await;
+
+    // He types, and stops when he has sent it.
+    bob.write("#text", "I am wri").await;
+    alice.sees("#typing", "Bob is typing").await;
+    bob.say("ting\u{e008}\u{e007}\u{e000}to you").await;
+    alice.sees(".other .content", "I am writing\nto you").await;
+    alice
+        .wait(
+            "the end of typing",
+            "return document.querySelector('#typing').innerText === '';",
+            vec![],
+        )
+        .await;
+    // Screen readers hear it.
+    alice.wait("the announcement", "return document.querySelector('#announcer').textContent.startsWith('Bob: I am writing');", vec![]).await;
+
+    // What looks like HTML is text; addresses are links.
+    bob.say("<img src=x onerror=alert(1)> https://example.com/a?b=c.").await;
+    alice.sees(".other .content", "<img src=x onerror=alert(1)> https://example.com/a?b=c.").await;
+    let link = alice
+        .run("return [...document.querySelectorAll('.content a')].map((a) => [a.href, a.rel]);")
+        .await;
+    assert_eq!(link, json!([["https://example.com/a?b=c", "noopener noreferrer nofollow"]]));
+    assert_eq!(alice.run("return document.querySelectorAll('.content img').length;").await, 0);
+
+    // A reload keeps the history and the place.
+    bob.page.refresh().await.unwrap();
+    bob.sees("#title", "Alice").await;
+    bob.sees(".message .content", "Hi Bob").await;
+    bob.sees(".own .content", "I am writing\nto you").await;
+
+    // Bob leaves.
+    bob.stop().await;
+    alice.sees("#subtitle", "offline").await;
+    no_complaints(&alice).await;
+    alice.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_come_back_after_a_restart_and_nothing_is_lost_or_doubled() {
+    let _turn = alone().await;
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::start(directory.path());
+    let url = server.url.clone();
+    let Some(alice) = page(&url, "alice", DESKTOP).await else { return };
+    let bob = page(&url, "bob", DESKTOP).await.unwrap();
+    alice.say("Before").await;
+    bob.sees(".content", "Before").await;
+
+    server.kill();
+    alice.sees("#banner", "The connection is lost").await;
+    alice.say("Meanwhile").await;
+    alice.sees(".own .content", "Meanwhile").await;
+    alice
+        .wait("waiting", "return Boolean(document.querySelector('.own .tick.waiting'));", vec![])
+        .await;
+    let server = Process::start_at(directory.path(), url.rsplit(':').next().unwrap());
+    for page in [&alice, &bob] {
+        page.sees(".content", "Meanwhile").await;
+        page.sees("#state", "online").await;
+        page.sees_no("#banner").await;
+        let contents = "return [...document.querySelectorAll('.content')].map((content) => content.innerText);";
+        assert_eq!(page.run(contents).await, json!(["Before", "Meanwhile"]));
+    }
+    alice.wait("sent", "return !document.querySelector('.own .tick.waiting');", vec![]).await;
+    alice.stop().await;
+    bob.stop().await;
+    server.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_messages_come_without_a_jump_and_new_ones_are_marked() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let Some(alice) = Browser::start(DESKTOP).await else { return };
+    let mut bob = server.user("bob").await;
+    for number in 1..=240 {
+        let message = json!({ "conversationId": "lobby", "message": format!("Number {number}") });
+        bob.emit("send-message", message).await.unwrap();
+    }
+    bob.ask("leave-conversation", json!({ "conversationId": "-" })).await.unwrap();
+    alice.open(&address(&server.url, "alice")).await;
+    alice.sees(".content", "Number 240").await;
+    let count = "return document.querySelectorAll('.message').length;";
+    assert_eq!(alice.run(count).await, 100);
+
+    // What is read stays where it is on the screen while older messages come in above it.
+    let top = "const { top } = [...document.querySelectorAll('.message')]
+        .find((message) => message.innerText.includes('Number 141')).getBoundingClientRect();
+        return Math.round(top);";
+    alice.run("document.querySelector('#scroller').scrollTop = 40;").await;
+    let before = alice.run(top).await.as_f64().unwrap();
+    alice.sees(".content", "Number 91").await;
+    let after = alice.run(top).await.as_f64().unwrap();
+    assert!((before - after).abs() <= 2.0, "{before} became {after}");
+    for _ in 0..3 {
+        alice.run("document.querySelector('#scroller').scrollTop = 0;").await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    alice
+        .wait(
+            "all of them",
+            &format!(
+                "document.querySelector('#scroller').scrollTop = 0; {}",
+                count.replace(';', " === 240;")
+            ),
+            vec![],
+        )
+        .await;
+
+    // What comes meanwhile is counted and marked, and one button away.
+    let message = json!({ "conversationId": "lobby", "message": "News" });
+    bob.ask("send-message", message).await.unwrap();
+    alice.sees("#jump", "1 new").await;
+    alice.sees(".new", "New messages").await;
+    alice.click("#jump", "1 new").await;
+    alice.sees_no("#jump").await;
+    bob.event("messages-read").await.unwrap();
+    no_complaints(&alice).await;
+    alice.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_message_can_be_sent_again() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    // Bob and Carol have taken this conversation before Alice could begin it.
+    let mut bob = server.user("bob").await;
+    let id = r#"direct:["alice","zoe"]"#;
+    let message = json!({ "conversationId": id, "recipientId": "carol", "message": "Ours" });
+    bob.ask("send-message", message).await.unwrap();
+    let _zoe = server.user("zoe").await;
+    alice.click("#people .entry", "zoe").await;
+    alice.say("Hi Zoe").await;
+    alice.sees(".failed", "Not sent: ").await;
+    alice.click(".failed button", "Send again").await;
+    alice.sees(".failed", "Not sent: ").await;
+    alice.click(".failed button", "Discard").await;
+    alice.sees_no(".own").await;
+    alice.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_accessible_and_fits_every_screen() {
+    let _turn = alone().await;
+    let axe = package("tests/js/node_modules/axe-core/axe.min.js");
+    if !Path::new(&axe).exists() {
+        assert!(std::env::var_os("REQUIRE_NODE").is_none(), "tests/js/node_modules is missing");
+        return;
+    }
+    let axe = std::fs::read_to_string(axe).unwrap();
+    let server = Server::start().await;
+    let Some(browser) = Browser::start(DESKTOP).await else { return };
+    let bob = page(&server.url, "bob", DESKTOP).await.unwrap();
+    for screen in
+        [DESKTOP, PHONE, Screen { is_dark: true, ..DESKTOP }, Screen { is_dark: false, ..PHONE }]
+    {
+        browser.set_screen(screen).await;
+        browser.open("about:blank").await;
+        browser.open(&server.url).await;
+        if browser.run("return localStorage.length === 0;").await == json!(true) {
+            browser.sees("#welcome", "Choose a face").await;
+            no_violations(&browser, &axe, screen).await;
+            browser.write("#name", "Ada\u{e007}").await;
+        }
+        browser.sees("#state", "online").await;
+        if screen.width < 700 {
+            fits(&browser, screen).await;
+            no_violations(&browser, &axe, screen).await;
+            browser.click("#conversations .entry", "Lobby").await;
+        }
+        browser.say("A word that is too long for any screen: Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft").await;
+        bob.say("And an answer with https://example.com in it").await;
+        browser.sees(".other", "And an answer").await;
+        bob.write("#text", "More").await;
+        browser.sees("#typing", "Bob is typing").await;
+        bob.run("const text = document.querySelector('#text'); text.value = ''; text.dispatchEvent(new Event('input'));").await;
+        fits(&browser, screen).await;
+        no_violations(&browser, &axe, screen).await;
+        if screen.width < 700 {
+            browser.click("#back", "").await;
+            browser.sees("#conversations .entry", "Lobby").await;
+        }
+        no_complaints(&browser).await;
+    }
+    browser.stop().await;
+    bob.stop().await;
+    server.stop().await;
+}
+
+async fn fits(browser: &Browser, screen: Screen) {
+    let wide = "return [...document.querySelectorAll('body, body *')]
+        .filter((element) => element.checkVisibility() && !element.closest('.unseen'))
+        .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+        .map((element) => element.outerHTML.slice(0, 80));";
+    assert_eq!(browser.run(wide).await, json!([]), "{screen:?}");
+    let scrolls = "return document.documentElement.scrollWidth > innerWidth;";
+    assert_eq!(browser.run(scrolls).await, json!(false), "{screen:?}");
+}
+
+async fn no_violations(browser: &Browser, axe: &str, screen: Screen) {
+    browser.run(axe).await;
+    let found = browser
+        .page
+        .execute_async(
+            "const done = arguments[0];
+             axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] }).then(({ violations }) =>
+               done(violations.map(({ id, impact, nodes }) => [id, impact, nodes[0].html, nodes[0].failureSummary])));",
+            vec![],
+        )
+        .await
+        .unwrap();
+    assert_eq!(found, json!([]), "{screen:?}");
+}
+
+/// The pictures in the README: `SCREENSHOTS=1` makes them anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pictures_can_be_taken() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let bob = page(&server.url, "bob", PHONE).await.unwrap();
+    let mut zoe = server.client().await;
+    let zoe_is = json!({ "id": "zoe", "name": "Zoë", "avatar": "/demo/avatars/owl.svg" });
+    zoe.ask("authenticate", zoe_is).await.unwrap();
+    let lobby = |message: &str| json!({ "conversationId": "lobby", "message": message });
+    zoe.ask("send-message", lobby("The kettle is on. Who is in?")).await.unwrap();
+    alice.say("Me! Five minutes.").await;
+    bob.click("#people .entry", "Alice").await;
+    bob.say("Did you see the new transcript tests?").await;
+    alice.click("#conversations .entry", "Bob").await;
+    alice.say("Yes: who says what, and what everybody receives.").await;
+    alice.say("It found a message that was confirmed and not stored.").await;
+    bob.sees(".other", "It found").await;
+    bob.say("Not here, I hope?").await;
+    alice.say("No. On the old server.").await;
+    zoe.ask("send-message", lobby("Tea is ready 🍵")).await.unwrap();
+    alice
+        .wait("read", "return document.querySelectorAll('.own .tick.read').length === 3;", vec![])
+        .await;
+    bob.write("#text", "Phew").await;
+    alice.sees("#typing", "Bob is typing").await;
+    for (browser, name) in [(&alice, "desktop"), (&bob, "phone")] {
+        let picture = browser.screenshot().await;
+        assert!(picture.len() < 150_000, "{} bytes are too many for a README", picture.len());
+        if std::env::var_os("SCREENSHOTS").is_some() {
+            std::fs::write(package(&format!("docs/{name}.png")), picture).unwrap();
+        }
+    }
+    alice.stop().await;
+    bob.stop().await;
+    server.stop().await;
+}
