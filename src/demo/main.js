@@ -12,6 +12,7 @@ const text = byId('text');
 /** What was begun to be written, by conversation. */
 const drafts = new Map();
 let current = null;
+let noticeTimer;
 
 byId('app').hidden = false;
 byId('me').append(avatar(me), h('div', {}, h('strong', {}, me.name), h('p', { className: 'hint', id: 'state' })));
@@ -48,10 +49,14 @@ addEventListener('keydown', (event) => {
 });
 follow();
 
+/** The conversation that the address names. The server may not have told of it yet. */
+function wanted() {
+  return decodeURIComponent(location.hash.slice(1)) || (narrow.matches ? '' : LOBBY);
+}
+
 /** Shows what the address says. */
 function follow() {
-  const id = decodeURIComponent(location.hash.slice(1)) || (narrow.matches ? null : LOBBY);
-  const conversation = id && (chat.conversations.get(id) ?? null);
+  const conversation = chat.conversations.get(wanted());
   document.body.classList.toggle('reading', Boolean(conversation && location.hash));
   if (!conversation && narrow.matches) {
     leave();
@@ -111,7 +116,6 @@ function heard({ message, conversation }) {
   byId('announcer').replaceChildren(h('p', {}, `${message.senderName}: ${message.content}`));
 }
 
-let noticeTimer;
 function notice(words) {
   const element = byId('notice');
   element.textContent = words;
@@ -128,6 +132,7 @@ function titleOf(conversation) {
 }
 
 function render() {
+  if (current?.id !== wanted() && chat.conversations.has(wanted())) return follow();
   const conversations = [...chat.conversations.values()].sort(byActivity);
   replace(byId('conversations'), conversations.map(conversationItem));
   const people = [...chat.users.values()].filter(({ id, online }) => online && id !== me.id);

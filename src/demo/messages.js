@@ -17,6 +17,9 @@ export class Messages {
   #shown = new Map();
   /** The message above which "New messages" stands. */
   #newFrom = null;
+  /** The oldest message that is shown. */
+  #first = null;
+  /** Whether the reader goes on with the end. */
   #stays = true;
 
   constructor(chat) {
@@ -31,6 +34,7 @@ export class Messages {
   async open(conversation) {
     this.#conversation = conversation;
     this.#newFrom = null;
+    this.#first = null;
     this.#stays = true;
     this.#shown.clear();
     this.#list.replaceChildren();
@@ -66,13 +70,15 @@ export class Messages {
     const conversation = this.#conversation;
     const messages = this.#chat.messages(conversation);
     const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
-    const [first] = this.#shown.keys();
+    const first = messages[0]?.id;
+    const hasOlder = this.#first && first !== this.#first;
+    this.#first = first;
     this.#place(this.#items(messages));
     byId('older').hidden = !conversation.loading;
     byId('empty').hidden = messages.length > 0;
     if (this.#stays) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     // Older messages have come in above: what is read stays where it is.
-    else if (first !== this.#shown.keys().next().value) this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
+    else if (hasOlder) this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
     const unread = this.#chat.unread(conversation).length;
     this.#jump.hidden = this.#stays;
     this.#jump.textContent = unread > 0 ? `${unread} new ↓` : 'To the end ↓';
