@@ -39,7 +39,11 @@ fn greeting(config: &Config, address: SocketAddr) -> String {
     };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let open = if config.has_demo { "open in a browser" } else { "address" };
-    let reach = if address.ip().is_loopback() { "this machine only" } else { "every network" };
+    let reach = match address.ip() {
+        ip if ip.is_loopback() => "this machine only",
+        ip if ip.is_unspecified() => "all networks",
+        _ => "the network of this address",
+    };
     format!(
         "radio-istic {}\n  {open}: http://{host}:{}\n  storage: {}\n  mode: open, users are who \
          they say they are; reached from {reach}",

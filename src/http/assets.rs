@@ -15,20 +15,31 @@ pub struct Asset {
     path: &'static str,
     content_type: &'static str,
     content: &'static str,
+    /// The ETag, if it is not made of the content.
+    tag: Option<&'static str>,
 }
+
+/// The version of the official client is its ETag, as on the reference server.
+const BUNDLE_TAG: Option<&str> = Some("\"4.8.4\"");
 
 const JAVASCRIPT: &str = "application/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 macro_rules! assets {
-    ($($path:literal = $content_type:ident $file:literal,)*) => {
-        [$(Asset { path: $path, content_type: $content_type, content: include_str!($file) }),*]
+    ($tag:expr; $($path:literal = $content_type:ident $file:literal,)*) => {
+        [$(Asset {
+            path: $path,
+            content_type: $content_type,
+            content: include_str!($file),
+            tag: $tag,
+        }),*]
     };
 }
 
 /// The official client, unchanged.
 const BUNDLE: [Asset; 2] = assets! {
+    BUNDLE_TAG;
     "/socket.io/socket.io.js" = JAVASCRIPT "bundle/socket.io.js",
     "/socket.io/socket.io.js.map" = JAVASCRIPT "bundle/socket.io.js.map",
 };
@@ -37,9 +48,11 @@ const PAGE: Asset = Asset {
     path: "/",
     content_type: "text/html; charset=utf-8",
     content: include_str!("../demo/index.html"),
+    tag: None,
 };
 
 const DEMO: [Asset; 15] = assets! {
+    None;
     "/demo/main.js" = JAVASCRIPT "../demo/main.js",
     "/demo/chat.js" = JAVASCRIPT "../demo/chat.js",
     "/demo/messages.js" = JAVASCRIPT "../demo/messages.js",
@@ -94,7 +107,7 @@ fn routes<S: Clone + Send + Sync + 'static>(assets: &[Asset]) -> Router<S> {
 
 /// Serves a file as the reference server does its client: cached, and asked about every time.
 fn respond(asset: Asset, request: &HeaderMap) -> Response {
-    let tag = tag(asset.content);
+    let tag = asset.tag.map_or_else(|| tag(asset.content), ToOwned::to_owned);
     let known = request.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
     let headers = [
         (header::CONTENT_TYPE, asset.content_type),

@@ -329,7 +329,7 @@ async fn the_pictures_can_be_taken() {
     let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
     let bob = page(&server.url, "bob", PHONE).await.unwrap();
     let mut zoe = server.client().await;
-    let zoe_is = json!({ "id": "zoe", "name": "Zoë", "avatar": "/demo/avatars/owl.svg" });
+    let zoe_is = json!({ "id": "zoe", "name": "Zoë", "avatar": "/demo/avatars/cat.svg" });
     zoe.ask("authenticate", zoe_is).await.unwrap();
     let lobby = |message: &str| json!({ "conversationId": "lobby", "message": message });
     zoe.ask("send-message", lobby("The kettle is on. Who is in?")).await.unwrap();
@@ -342,7 +342,7 @@ async fn the_pictures_can_be_taken() {
     bob.sees(".other", "It found").await;
     bob.say("Not here, I hope?").await;
     alice.say("No. On the old server.").await;
-    zoe.ask("send-message", lobby("Tea is ready 🍵")).await.unwrap();
+    zoe.ask("send-message", lobby("Tea is ready.")).await.unwrap();
     alice
         .wait("read", "return document.querySelectorAll('.own .tick.read').length === 3;", vec![])
         .await;

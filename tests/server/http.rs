@@ -1,6 +1,7 @@
 //! What is served over HTTP, and to which pages.
 
 use radio_istic::config::Settings;
+use regex_lite::Regex;
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -48,6 +49,60 @@ async fn health_tells_who_is_there() {
         "onlineUsers": 1,
     });
     assert_eq!(health, expected);
+}
+
+/// Asks as a browser does.
+async fn browse(server: &Server, path: &str) -> reqwest::Response {
+    let request = reqwest::Client::new()
+        .get(format!("{}{path}", server.url))
+        .header(header::ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.8");
+    within(request.send()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_page_that_loads_nothing_from_elsewhere() {
+    let server = Server::start().await;
+    let page = browse(&server, "/").await;
+    assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    assert_eq!(page.headers()[header::VARY], "Accept");
+    let mut seen = vec!["/".to_owned()];
+    let mut texts = vec![page.text().await.unwrap()];
+    let address =
+        Regex::new(r#"(?:src|href|from) ?=? ?["']([^"'$]+)["']|`(/demo/[^`$]*)"#).unwrap();
+    while let Some(text) = texts.pop() {
+        for found in address.captures_iter(&text) {
+            let path = found.get(1).or(found.get(2)).unwrap().as_str();
+            let path =
+                path.strip_prefix('.').map_or(path.to_owned(), |file| format!("/demo{file}"));
+            assert!(path.starts_with("/demo/") || path.starts_with("/socket.io/"), "{path}");
+            if path.ends_with('/') || seen.contains(&path) {
+                continue;
+            }
+            let response = browse(&server, &path).await;
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            let headers = response.headers();
+            let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'self'; "), "{policy}");
+            assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"));
+            assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+            assert_eq!(headers[header::REFERRER_POLICY], "no-referrer");
+            if path.starts_with("/demo/") {
+                texts.push(response.text().await.unwrap());
+            }
+            seen.push(path);
+        }
+    }
+    assert!(seen.contains(&"/demo/messages.js".to_owned()), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_demo_can_be_turned_off() {
+    let settings = Settings { demo: Some("off".into()), ..Settings::default() };
+    let server = Server::start_with(tempfile::tempdir().unwrap(), settings).await;
+    let index: Value = browse(&server, "/").await.json().await.unwrap();
+    assert_eq!(index["status"], "online");
+    assert_eq!(browse(&server, "/demo/main.js").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(browse(&server, "/socket.io/socket.io.js").await.status(), StatusCode::OK);
 }
 
 #[tokio::test]

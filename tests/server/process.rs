@@ -57,6 +57,7 @@ impl Process {
         let mut child = command
             .env("PORT", port)
             .env("LOG_FORMAT", "json")
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -133,6 +134,7 @@ fn a_setting_that_cannot_be_used_is_named() {
             r#"ALLOWED_ORIGINS: "b.example" is not origins such as https://chat.example.com, or * for all"#,
         ),
         ("LOG_FORMAT", "xml", r#"LOG_FORMAT: "xml" is not text or json"#),
+        ("DEMO", "yes", r#"DEMO: "yes" is not on or off"#),
         (
             "RUST_LOG",
             "a=b=c",
@@ -281,6 +283,33 @@ fn on_a_platform_the_server_listens_to_all() {
         assert!(server.url.starts_with(address), "{variable}: {}", server.url);
         server.kill();
     }
+}
+
+#[test]
+fn the_start_tells_the_address_the_storage_and_the_mode() {
+    let directory = tempfile::tempdir().unwrap();
+    let greeting = |settings: &[(&str, &str)], line_count| {
+        let mut command = command(directory.path());
+        command.envs(settings.iter().copied()).args(["--port=0", "--sqlite-path=chat.db"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().take(line_count);
+        let lines: Vec<_> = lines.map(Result::unwrap).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lines
+    };
+    let lines = greeting(&[], 4);
+    assert_eq!(lines[0], format!("radio-istic {}", env!("CARGO_PKG_VERSION")));
+    assert!(lines[1].starts_with("  open in a browser: http://localhost:"), "{lines:?}");
+    let file = directory.path().join("chat.db");
+    assert_eq!(lines[2], format!("  storage: SQLite, {}", file.display()));
+    assert!(lines[3].starts_with("  mode: open, users are who they say they are"), "{lines:?}");
+
+    let uri = "mongodb://somebody:hunter2@127.0.0.1:1/chat";
+    let lines = greeting(&[("MONGODB_URI", uri), ("DEMO", "off")], 4);
+    assert!(lines[1].starts_with("  address: http://localhost:"), "{lines:?}");
+    assert!(lines[2].starts_with("  storage: MongoDB, 127.0.0.1:1/chat; outbox "), "{lines:?}");
+    assert!(!lines.concat().contains("hunter2") && !lines.concat().contains("somebody"));
 }
 
 #[test]

@@ -249,12 +249,12 @@ fn whatever_another_server_does_is_written_down() {
 /// `REPLAYS` times, or a few, every conversation on each storage and transport, many at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_replay_says_the_same() {
-    let times = std::env::var("REPLAYS").map_or(3, |times| times.parse().unwrap());
+    let times = std::env::var("REPLAYS").map_or(2, |times| times.parse().unwrap());
     let polling = Server { transport: TransportKind::Polling, ..Server::own() };
     let mongodb = on_mongodb().await;
     // Each with how many may be played at once: the pollers wait for the heartbeat of one that has
     // vanished, and they all share a MongoDB server.
-    let servers = [(Some(Server::own()), 20), (Some(polling), 100), (mongodb, 15)];
+    let servers = [(Some(Server::own()), 10), (Some(polling), 100), (mongodb, 10)];
     let servers: Vec<_> = servers
         .into_iter()
         .filter_map(|(server, at_once)| Some((server?, Arc::new(Semaphore::new(at_once)))))
