@@ -128,7 +128,7 @@ impl Proxy {
         }
         let poll = Poll { proxy: self, link: &link, is_answered: false };
         let (response, body) = self.request(&parts, body).await?;
-        poll.is_answered();
+        poll.answered();
         let text = String::from_utf8_lossy(&body);
         for packet in text.split(engine::SEPARATOR) {
             self.server_sent(&link, packet);
@@ -403,7 +403,7 @@ struct Poll<'a> {
 }
 
 impl Poll<'_> {
-    fn is_answered(mut self) {
+    fn answered(mut self) {
         self.is_answered = true;
     }
 }
