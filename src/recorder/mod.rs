@@ -5,8 +5,10 @@
 //! come for a quiet time. Otherwise nobody could tell which answer belongs to which step. What the
 //! server sends passes at once.
 
+mod link;
 mod proxy;
 mod recording;
+mod websocket;
 
 pub use proxy::router;
 pub use recording::Recording;

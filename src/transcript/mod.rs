@@ -6,6 +6,7 @@
 mod compare;
 mod names;
 mod parse;
+mod participant;
 mod player;
 mod reader;
 mod script;

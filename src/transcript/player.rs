@@ -10,17 +10,18 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Result;
 use futures_util::future::select_all;
 use indexmap::IndexMap;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{
     compare::pairs,
     names::Names,
-    script::{Action, Answer, Content, Script, Step, What},
+    participant::Participant,
+    script::{Action, Answer, Content, Script, Step},
     server::{Running, Server, Settle},
     transcript::{Stop, Transcript},
 };
-use crate::client::{Client, ConnectError, Options, Received};
+use crate::client::{Client, ConnectError, Options};
 
 /// Plays `script` against `server`.
 ///
@@ -66,24 +67,6 @@ struct Player<'a> {
     /// In the order in which they first appeared.
     clients: IndexMap<String, Participant>,
     names: Names,
-}
-
-#[derive(Default)]
-struct Participant {
-    client: Option<Client>,
-    options: Options,
-    /// Received during this step.
-    received: Vec<(What, Vec<Value>)>,
-    /// The names of the events since the last step that was no expectation.
-    recent: Vec<String>,
-    /// The answer that is waited for.
-    asked: Option<u64>,
-    /// The answer that ends the step.
-    barrier: Option<u64>,
-    /// Answers that were given up. They belong to no step.
-    late_barriers: Vec<u64>,
-    /// Whether a barrier of this socket was ever answered as the contract says.
-    conforms: bool,
 }
 
 /// Why a conversation cannot go on.
@@ -379,71 +362,4 @@ async fn record_one(clients: &mut IndexMap<String, Participant>, deadline: Insta
     };
     clients[index].hear(received);
     true
-}
-
-impl Participant {
-    fn has_event(&self, event: &str) -> bool {
-        self.received.iter().any(|(what, _)| matches!(what, What::Event(name) if name == event))
-    }
-
-    /// Leaves a room that nobody is in: always answered, and without effect.
-    async fn ask_barrier(&mut self, limit: Duration) {
-        if let Some(client) = &mut self.client {
-            let id = client.new_ack();
-            let nowhere = json!({ "conversationId": "-" });
-            // If the connection has broken, that is what is received next.
-            let _ =
-                timeout(limit, client.send("leave-conversation", vec![nowhere], Some(id))).await;
-            self.barrier = Some(id);
-        }
-    }
-
-    fn hear(&mut self, received: Result<Option<Received>>) {
-        match received {
-            Ok(Some(Received::Event { name, arguments })) => self.note(&name, arguments),
-            Ok(Some(Received::Ack { id, arguments })) if self.barrier == Some(id) => {
-                self.barrier = None;
-                self.barrier_answered(&arguments);
-            }
-            Ok(Some(Received::Ack { id, .. })) if self.late_barriers.contains(&id) => {}
-            Ok(Some(Received::Ack { id, arguments })) => {
-                self.asked = self.asked.filter(|asked| *asked != id);
-                self.received.push((What::Ack, arguments));
-            }
-            // By the names that the official client gives the reasons.
-            Ok(Some(Received::Disconnected)) => self.lose_connection("io server disconnect"),
-            Ok(Some(Received::Unreadable(_))) => self.lose_connection("parse error"),
-            Ok(None) | Err(_) => self.lose_connection("transport close"),
-        }
-    }
-
-    fn barrier_answered(&mut self, arguments: &[Value]) {
-        let Some(Value::Object(answer)) = arguments.first() else { return };
-        self.conforms = answer.get("ok").is_some_and(Value::is_boolean);
-        // What refuses it is told by an event as well, which nobody's step has brought.
-        if let Some(code) = answer.get("error").and_then(|error| error.get("code")) {
-            let is_its_error = |(what, arguments): &(What, Vec<Value>)| {
-                matches!(what, What::Event(name) if name == "error")
-                    && arguments.first().is_some_and(|error| error.get("code") == Some(code))
-            };
-            if let Some(index) = self.received.iter().rposition(is_its_error) {
-                self.received.remove(index);
-                if let Some(index) = self.recent.iter().rposition(|name| name == "error") {
-                    self.recent.remove(index);
-                }
-            }
-        }
-    }
-
-    fn note(&mut self, event: &str, arguments: Vec<Value>) {
-        self.recent.push(event.to_owned());
-        self.received.push((What::Event(event.to_owned()), arguments));
-    }
-
-    fn lose_connection(&mut self, reason: &str) {
-        self.client = None;
-        self.asked = None;
-        self.barrier = None;
-        self.note("disconnect", vec![reason.into()]);
-    }
 }
