@@ -19,11 +19,16 @@ export class Chat extends EventTarget {
   connected = false;
   /** Whether it ever did. */
   wasConnected = false;
+  /** Whether all conversations are known. */
+  listed = false;
+  /** Why the server does not take this user. */
+  refusal = null;
 
   #socket;
   #outbox;
   #typingSince = 0;
   #changed = false;
+  #asking = null;
 
   constructor(me) {
     super();
@@ -38,7 +43,8 @@ export class Chat extends EventTarget {
   /** The conversation with one other person, which the first message begins. */
   with(userId) {
     for (const conversation of this.conversations.values()) {
-      if (!conversation.isOpen && conversation.participants.includes(userId)) return conversation;
+      const { isOpen, participants } = conversation;
+      if (!isOpen && participants.length === 2 && participants.includes(userId)) return conversation;
     }
     return this.#open(directId(this.me.id, userId), { participants: [this.me.id, userId] });
   }
@@ -60,14 +66,14 @@ export class Chat extends EventTarget {
 
   /** Loads the newest messages, once. */
   async load(conversation) {
+    conversation.wanted = true;
     if (conversation.loaded || !this.connected) return;
-    conversation.loaded = true;
     const answer = await this.#ask('join-conversation', { conversationId: conversation.id });
-    if (!answer.ok) {
-      conversation.loaded = false;
-      return;
-    }
+    // After a lost connection it is tried again.
+    if (!answer.ok || conversation.loaded) return;
+    conversation.loaded = true;
     conversation.hasMore = answer.hasMore;
+    conversation.since = answer.messages[0]?.id ?? '';
     this.#take(conversation, answer.messages);
   }
 
@@ -129,18 +135,20 @@ export class Chat extends EventTarget {
   /** Everything that is loaded has been read. */
   markRead(conversation) {
     if (!this.connected) return;
-    const messageIds = this.unread(conversation).map((message) => message.id).slice(-1_000);
-    if (messageIds.length === 0) return;
+    const unread = this.unread(conversation).slice(-1_000);
+    if (unread.length === 0 && (conversation.isOpen || conversation.unreadCount === 0)) return;
     conversation.unreadCount = 0;
-    for (const message of this.unread(conversation)) message.readBy.push(this.me.id);
+    for (const message of unread) message.readBy.push(this.me.id);
+    // Without ids, all that is left: what was deleted meanwhile still counts.
+    const messageIds = unread.length > 0 ? unread.map((message) => message.id) : undefined;
     this.#socket.emit('mark-as-read', { conversationId: conversation.id, messageIds });
     this.#change();
   }
 
-  /** The messages of others that this user has not read, of those that are loaded. */
-  unread(conversation) {
+  /** The messages of others that this user has not read. What was scrolled up to is history. */
+  unread({ messages, since }) {
     const { id } = this.me;
-    return conversation.messages.filter((message) => message.senderId !== id && !message.readBy.includes(id));
+    return messages.filter((message) => message.id >= since && message.senderId !== id && !message.readBy.includes(id));
   }
 
   #listen() {
@@ -156,8 +164,7 @@ export class Chat extends EventTarget {
     socket.on('user-status-change', ({ userId, status }) => {
       const isNew = !this.users.has(userId);
       this.#meet({ id: userId, online: status === 'online' });
-      // A status has no name. The list that follows an authentication has.
-      if (isNew && status === 'online' && this.connected) this.#authenticate();
+      if (isNew && status === 'online') this.#askForNames();
       this.#change();
     });
     socket.on('receive-message', (message) => this.#received(message));
@@ -194,20 +201,39 @@ export class Chat extends EventTarget {
 
   /** After each connect: says who this is, and catches up. */
   async #start() {
-    if (!(await this.#authenticate())) return;
+    // From where on something may be missing. What comes from now on leaves no gap before it.
+    const since = new Map();
+    for (const conversation of this.conversations.values()) {
+      if (!conversation.loaded) conversation.messages = [];
+      since.set(conversation, conversation.messages.at(-1)?.id);
+    }
+    const answer = await this.#authenticate();
+    if (!answer.ok) {
+      this.refusal = answer.error?.message ?? null;
+      if (!answer.error && this.#socket.connected) setTimeout(() => this.#start(), 1_000);
+      return this.#change();
+    }
+    this.refusal = null;
     this.#setConnected(true);
     this.#flush();
     await this.#list();
-    const joined = [...this.conversations.values()].filter(({ id, loaded }) => loaded || id === LOBBY);
-    await Promise.all(joined.map((conversation) => this.#catchUp(conversation)));
+    this.listed = true;
+    const wanted = [...this.conversations.values()].filter(({ id, wanted }) => wanted || id === LOBBY);
+    await Promise.all(wanted.map((conversation) => this.#catchUp(conversation, since.get(conversation))));
     this.#change();
   }
 
-  async #authenticate() {
+  #authenticate() {
     const { id, name, avatar } = this.me;
-    const answer = await this.#ask('authenticate', { id, name, avatar });
-    if (!answer.ok && answer.error) this.#notice(answer.error.message);
-    return answer.ok;
+    return this.#ask('authenticate', { id, name, avatar });
+  }
+
+  /** A status has no name; the list that follows an authentication has. Once for all newcomers. */
+  #askForNames() {
+    this.#asking ??= setTimeout(() => {
+      this.#asking = null;
+      if (this.connected) this.#authenticate();
+    }, 300);
   }
 
   async #list() {
@@ -228,19 +254,19 @@ export class Chat extends EventTarget {
   }
 
   /** Loads what was said meanwhile, and then the newest messages again: somebody may have read them. */
-  async #catchUp(conversation) {
-    const { id, messages } = conversation;
-    while (messages.length > 0) {
-      const answer = await this.#ask('join-conversation', { conversationId: id, after: messages.at(-1).id });
-      if (!answer.ok) break;
+  async #catchUp(conversation, after) {
+    if (!after) return this.load(conversation);
+    for (let hasMore = true; hasMore; ) {
+      const answer = await this.#ask('join-conversation', { conversationId: conversation.id, after });
+      if (!answer.ok) return;
+      const [first] = answer.messages;
+      if (first) this.dispatchEvent(new CustomEvent('missed', { detail: { conversation, first } }));
       this.#take(conversation, answer.messages);
-      if (!answer.hasMore) break;
+      after = answer.messages.at(-1)?.id;
+      hasMore = answer.hasMore && after;
     }
-    conversation.loaded = false;
-    const { hasMore } = conversation;
-    const wasEmpty = messages.length === 0;
-    await this.load(conversation);
-    if (!wasEmpty) conversation.hasMore = hasMore;
+    const newest = await this.#ask('join-conversation', { conversationId: conversation.id });
+    if (newest.ok) this.#take(conversation, newest.messages);
   }
 
   /** Sends what waits, in its order. */
@@ -265,6 +291,8 @@ export class Chat extends EventTarget {
   }
 
   #received(message) {
+    // Who takes part in a conversation that is new here, the server knows.
+    if (!this.conversations.has(message.conversationId)) this.#list();
     const conversation = this.#open(message.conversationId, {});
     const isNew = !conversation.messages.some(({ id }) => id === message.id);
     if (!conversation.isOpen && !conversation.participants.includes(message.senderId)) {
@@ -310,7 +338,9 @@ export class Chat extends EventTarget {
     if (!conversation) {
       conversation = {
         id, isOpen, participants: [...participants], messages: [], lastMessage: null, unreadCount: 0,
-        typing: new Map(), hasMore: false, loaded: false, loading: false,
+        typing: new Map(), hasMore: false, wanted: false, loaded: false, loading: false,
+        // The oldest message that may count as unread.
+        since: '',
       };
       this.conversations.set(id, conversation);
     } else if (participants.length > 0) {

@@ -12,6 +12,7 @@ const text = byId('text');
 /** What was begun to be written, by conversation. */
 const drafts = new Map();
 let current = null;
+let settled = false;
 let noticeTimer;
 
 byId('app').hidden = false;
@@ -22,12 +23,15 @@ byId('other').textContent = 'be a guest';
 const narrow = matchMedia('(max-width: 700px)');
 
 // The conversation stands in the address, so that a phone's back button leads back to the list.
-addEventListener('hashchange', follow);
+addEventListener('popstate', follow);
 narrow.addEventListener('change', follow);
 chat.addEventListener('change', render);
 chat.addEventListener('message', ({ detail }) => heard(detail));
 chat.addEventListener('notice', ({ detail }) => notice(detail));
 addEventListener('focus', () => messages.atEnd && messages.toEnd());
+chat.addEventListener('missed', ({ detail: { conversation, first } }) => {
+  if (conversation === current && first.senderId !== me.id) messages.unseen(first);
+});
 byId('back').addEventListener('click', close);
 byId('composer').addEventListener('submit', (event) => {
   event.preventDefault();
@@ -45,13 +49,19 @@ text.addEventListener('input', () => {
   else chat.stopTyping(current);
 });
 addEventListener('keydown', (event) => {
-  if (event.key === 'Escape') close();
+  if (event.key === 'Escape' && !event.isComposing) close();
 });
 follow();
 
 /** The conversation that the address names. The server may not have told of it yet. */
 function wanted() {
-  return decodeURIComponent(location.hash.slice(1)) || (narrow.matches ? '' : LOBBY);
+  let id = '';
+  try {
+    id = decodeURIComponent(location.hash.slice(1));
+  } catch {
+    // No conversation has this address.
+  }
+  return id || (narrow.matches ? '' : LOBBY);
 }
 
 /** Shows what the address says. */
@@ -73,26 +83,41 @@ function show(conversation) {
   grow();
   messages.open(conversation);
   render();
-  if (!narrow.matches) text.focus();
 }
 
 function leave() {
   if (!current) return;
   drafts.set(current.id, text.value);
   chat.stopTyping(current);
+  messages.close();
   current = null;
 }
 
 function open(conversation) {
-  const hash = `#${encodeURIComponent(conversation.id)}`;
-  if (location.hash === hash) text.focus();
-  else location.hash = hash;
+  if (conversation !== current || !location.hash) {
+    history.pushState({ fromList: true }, '', `#${encodeURIComponent(conversation.id)}`);
+    follow();
+  }
+  // A phone's keyboard comes when it is asked for.
+  (narrow.matches ? byId('title') : text).focus();
 }
 
 /** Back to the list; on a wide window, to the lobby. */
 function close() {
-  if (location.hash) location.hash = '';
-  byId('conversations').querySelector('button')?.focus();
+  const left = current;
+  if (narrow.matches && history.state?.fromList) {
+    addEventListener('popstate', () => focusEntry(left), { once: true });
+    history.back();
+    return;
+  }
+  history.replaceState(null, '', location.pathname + location.search);
+  follow();
+  focusEntry(left);
+}
+
+function focusEntry(conversation) {
+  const key = conversation && CSS.escape(`conversation ${conversation.id}`);
+  byId('conversations').querySelector(key ? `[data-key="${key}"]` : 'button')?.focus();
 }
 
 function submit() {
@@ -113,7 +138,10 @@ function grow() {
 function heard({ message, conversation }) {
   const isSeen = conversation === current && messages.atEnd;
   if (conversation === current && !isSeen) messages.unseen(message);
-  byId('announcer').replaceChildren(h('p', {}, `${message.senderName}: ${message.content}`));
+  const where = conversation === current ? '' : `, in ${titleOf(conversation)}`;
+  const announcer = byId('announcer');
+  announcer.append(h('p', {}, `${message.senderName}${where}: ${message.content}`));
+  while (announcer.children.length > 20) announcer.firstChild.remove();
 }
 
 function notice(words) {
@@ -132,7 +160,7 @@ function titleOf(conversation) {
 }
 
 function render() {
-  if (current?.id !== wanted() && chat.conversations.has(wanted())) return follow();
+  settle();
   const conversations = [...chat.conversations.values()].sort(byActivity);
   replace(byId('conversations'), conversations.map(conversationItem));
   const people = [...chat.users.values()].filter(({ id, online }) => online && id !== me.id);
@@ -141,11 +169,23 @@ function render() {
   byId('nobody').hidden = people.length > 0 || !chat.connected;
   byId('state').textContent = chat.connected ? 'online' : 'connecting…';
   const banner = byId('banner');
-  banner.hidden = chat.connected || !chat.wasConnected;
-  banner.textContent = 'The connection is lost. What you write is sent as soon as it is back.';
+  banner.hidden = chat.connected || !(chat.wasConnected || chat.refusal);
+  banner.textContent = chat.refusal
+    ? `The server does not let you in: ${chat.refusal}`
+    : 'The connection is lost. What you write is sent as soon as it is back.';
   const unread = conversations.reduce((sum, { unreadCount }) => sum + unreadCount, 0);
   document.title = unread > 0 ? `(${unread}) radio-istic` : 'radio-istic';
   if (current) renderCurrent();
+}
+
+/** Shows what the address named at the start, as soon as it is known. Later nobody is moved. */
+function settle() {
+  if (settled) return;
+  const isKnown = chat.conversations.has(wanted());
+  if (!isKnown && !chat.listed) return;
+  settled = true;
+  if (!isKnown && wanted()) history.replaceState(null, '', location.pathname + location.search);
+  follow();
 }
 
 function renderCurrent() {
@@ -162,8 +202,8 @@ function renderCurrent() {
 }
 
 function byActivity(a, b) {
-  const time = ({ id, lastMessage }) => (id === LOBBY ? '~' : lastMessage?.timestamp ?? '');
-  return time(b).localeCompare(time(a), 'en') || a.id.localeCompare(b.id);
+  const time = ({ lastMessage }) => lastMessage?.timestamp ?? '';
+  return (b.id === LOBBY) - (a.id === LOBBY) || time(b).localeCompare(time(a)) || a.id.localeCompare(b.id);
 }
 
 function conversationItem(conversation) {

@@ -19,13 +19,17 @@ export class Messages {
   #newFrom = null;
   /** The oldest message that is shown. */
   #first = null;
+  #opens = false;
   /** Whether the reader goes on with the end. */
   #stays = true;
 
   constructor(chat) {
     this.#chat = chat;
     this.#scroller.addEventListener('scroll', () => this.#scrolled());
-    this.#jump.addEventListener('click', () => this.toEnd());
+    this.#jump.addEventListener('click', () => {
+      this.#scroller.focus();
+      this.toEnd();
+    });
     // A phone's keyboard, and a composer that grows, take their space from here.
     new ResizeObserver(() => this.#stays && this.toEnd()).observe(this.#scroller);
   }
@@ -38,15 +42,23 @@ export class Messages {
     this.#stays = true;
     this.#shown.clear();
     this.#list.replaceChildren();
+    // Nothing is read before it is known what is new.
+    this.#opens = true;
     await this.#chat.load(conversation);
     if (this.#conversation !== conversation) return;
+    this.#opens = false;
     this.#newFrom = this.#chat.unread(conversation)[0]?.id ?? null;
     this.render();
   }
 
+  /** Shows none. */
+  close() {
+    this.#conversation = null;
+  }
+
   /** Whether what is said last is seen. */
   get atEnd() {
-    return this.#stays && document.visibilityState === 'visible' && document.hasFocus();
+    return Boolean(this.#conversation) && this.#stays && document.visibilityState === 'visible' && document.hasFocus();
   }
 
   /** Somebody has said something that was not seen. */
@@ -68,6 +80,7 @@ export class Messages {
 
   render() {
     const conversation = this.#conversation;
+    if (!conversation) return;
     const messages = this.#chat.messages(conversation);
     const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
     const first = messages[0]?.id;
@@ -75,7 +88,7 @@ export class Messages {
     this.#first = first;
     this.#place(this.#items(messages));
     byId('older').hidden = !conversation.loading;
-    byId('empty').hidden = messages.length > 0;
+    byId('empty').hidden = messages.length > 0 || !conversation.loaded;
     if (this.#stays) this.#scroller.scrollTop = this.#scroller.scrollHeight;
     // Older messages have come in above: what is read stays where it is.
     else if (hasOlder) this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
@@ -172,6 +185,6 @@ export class Messages {
   }
 
   #seen() {
-    if (this.#conversation && this.atEnd) this.#chat.markRead(this.#conversation);
+    if (this.atEnd && !this.#opens) this.#chat.markRead(this.#conversation);
   }
 }

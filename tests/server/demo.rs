@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use radio_istic::client::Client;
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     browser::{Browser, DESKTOP, PHONE, Screen},
+    javascript::node,
     process::Process,
-    support::{Server, package},
+    support::{Server, package, within},
 };
 
 /// Browsers are large: one test after the other.
@@ -116,7 +118,7 @@ async fn two_people_talk() {
         )
         .await;
     // Screen readers hear it.
-    alice.wait("the announcement", "return document.querySelector('#announcer').textContent.startsWith('Bob: I am writing');", vec![]).await;
+    alice.wait("the announcement", "return document.querySelector('#announcer').textContent.includes('Bob: I am writing');", vec![]).await;
 
     // What looks like HTML is text; addresses are links.
     bob.say("<img src=x onerror=alert(1)> https://example.com/a?b=c.").await;
@@ -216,12 +218,116 @@ async fn older_messages_come_without_a_jump_and_new_ones_are_marked() {
     // What comes meanwhile is counted and marked, and one button away.
     let message = json!({ "conversationId": "lobby", "message": "News" });
     bob.ask("send-message", message).await.unwrap();
-    alice.sees("#jump", "1 new").await;
+    alice
+        .wait(
+            "one new message",
+            "return document.querySelector('#jump').innerText === '1 new ↓';",
+            vec![],
+        )
+        .await;
     alice.sees(".new", "New messages").await;
     alice.click("#jump", "1 new").await;
     alice.sees_no("#jump").await;
     bob.event("messages-read").await.unwrap();
     no_complaints(&alice).await;
+    alice.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_leaves_no_gap() {
+    let _turn = alone().await;
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::start(directory.path());
+    let (url, port) = (server.url.clone(), server.url.rsplit(':').next().unwrap().to_owned());
+    let Some(alice) = page(&url, "alice", DESKTOP).await else { return };
+    alice.say("Before").await;
+    alice.wait("sent", "return Boolean(document.querySelector('.own .tick.sent'));", vec![]).await;
+    server.kill();
+    alice.sees("#banner", "The connection is lost").await;
+    alice.say("Mine").await;
+
+    // More than a page of history is written meanwhile, where Alice cannot see it.
+    let server = Process::start(directory.path());
+    let mut bob = Client::connect(&server.url).await.unwrap();
+    for number in 1..=180 {
+        let message = json!({ "conversationId": "lobby", "senderId": "bob", "message": format!("Missed {number}") });
+        assert_eq!(bob.ask("send-message", message).await.unwrap()["ok"], true);
+    }
+    server.stop();
+    let server = Process::start_at(directory.path(), &port);
+    alice.sees_no("#banner").await;
+    let contents =
+        "return [...document.querySelectorAll('.content')].map((content) => content.innerText);";
+    let missed = (1..=180).map(|number| format!("Missed {number}"));
+    let expected: Vec<_> =
+        ["Before".to_owned()].into_iter().chain(missed).chain(["Mine".to_owned()]).collect();
+    alice
+        .wait("all of them", "return document.querySelectorAll('.content').length === 182;", vec![])
+        .await;
+    assert_eq!(alice.run(contents).await, json!(expected));
+    alice.sees(".new", "New messages").await;
+    alice.stop().await;
+    server.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_tab_and_what_is_new_are_known() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    // Her phone begins a conversation with somebody: here it has that name, too.
+    let mut phone = server.user("alice").await;
+    let _carol = server.user("carol").await;
+    let message =
+        json!({ "conversationId": "c1", "recipientId": "carol", "message": "From my phone" });
+    phone.ask("send-message", message).await.unwrap();
+    alice.sees("#conversations .entry", "carol").await;
+    alice.sees("#conversations .entry .last", "You: From my phone").await;
+
+    // What Bob has written meanwhile is marked when it is opened, and read by that.
+    let mut bob = server.user("bob").await;
+    for number in 1..=3 {
+        let message = json!({ "conversationId": "c2", "recipientId": "alice", "message": format!("Number {number}") });
+        bob.ask("send-message", message).await.unwrap();
+    }
+    alice.sees("#conversations .entry .count", "3").await;
+    alice.click("#conversations .entry", "bob").await;
+    alice.sees(".new", "New messages").await;
+    let read = within(bob.event("messages-read")).await.unwrap();
+    assert_eq!(read["messageIds"].as_array().unwrap().len(), 3);
+    alice.sees_no(".count").await;
+
+    // An address that means nothing is no reason to show nothing.
+    alice.open("about:blank").await;
+    alice.open(&format!("{}#100%", address(&server.url, "alice"))).await;
+    alice.sees("#title", "Lobby").await;
+    alice.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_phone_the_way_back_leads_to_the_list() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let Some(alice) = page(&server.url, "alice", PHONE).await else { return };
+    let mut bob = server.user("bob").await;
+    alice.click("#people .entry", "bob").await;
+    alice.sees("#title", "bob").await;
+    assert_eq!(alice.run("return document.activeElement.id;").await, "title");
+    alice.page.back().await.unwrap();
+    alice.sees("#conversations .entry", "Lobby").await;
+    alice.click("#conversations .entry", "Lobby").await;
+    alice.click("#back", "").await;
+    alice.sees("#conversations .entry", "Lobby").await;
+    assert_eq!(alice.run("return location.hash;").await, "");
+
+    // What comes while the list is shown is not read.
+    let message = json!({ "conversationId": "lobby", "message": "Anybody?" });
+    bob.ask("send-message", message).await.unwrap();
+    alice.sees("#conversations .entry .count", "1").await;
+    alice.run("window.dispatchEvent(new Event('focus'));").await;
+    alice.sees("#conversations .entry .count", "1").await;
     alice.stop().await;
     server.stop().await;
 }
@@ -253,7 +359,7 @@ async fn the_page_is_accessible_and_fits_every_screen() {
     let _turn = alone().await;
     let axe = package("tests/js/node_modules/axe-core/axe.min.js");
     if !Path::new(&axe).exists() {
-        assert!(std::env::var_os("REQUIRE_NODE").is_none(), "tests/js/node_modules is missing");
+        node();
         return;
     }
     let axe = std::fs::read_to_string(axe).unwrap();

@@ -22,6 +22,8 @@ impl Recorder {
     fn start(server: &str, output: &str) -> Self {
         let mut child = Command::new(BINARY)
             .args(["record", "--listen", "127.0.0.1:0", "--url", server, "--output", output])
+            // Which answer belongs to which step is told by the clock, and tests run side by side.
+            .args(["--quiet", "700ms"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
