@@ -4,7 +4,7 @@
 const { io } = require('socket.io-client');
 const [url, transports] = process.argv.slice(2);
 
-const connect = (auth, query) => io(url, { transports: transports.split(','), forceNew: true, auth, query });
+const connect = (auth, query) => io(url, { transports: transports.split(','), forceNew: true, reconnection: false, auth, query });
 const next = (socket, event) => new Promise((resolve) => socket.once(event, resolve));
 const ask = (socket, event, ...payload) => new Promise((resolve) => socket.emit(event, ...payload, resolve));
 

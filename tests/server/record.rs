@@ -23,7 +23,7 @@ impl Recorder {
         let mut child = Command::new(BINARY)
             .args(["record", "--listen", "127.0.0.1:0", "--url", server, "--output", output])
             // Which answer belongs to which step is told by the clock, and tests run side by side.
-            .args(["--quiet", "700ms"])
+            .args(["--quiet", "400ms"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
