@@ -13,6 +13,8 @@
 //! | [`storage`] | Where does it live? |
 //! | [`delivery`] | Which sockets get which server event? |
 //! | [`presence`] | Who is online, who is typing? |
+//! | [`tokens`] | Who vouches for a user? |
+//! | [`limits`] | How much may a client ask for? |
 //! | [`vitals`] | How is the server? |
 //! | [`http`] | Health, the client bundle, and which origins may connect? |
 //! | [`config`] | What did the operator set? |
@@ -28,6 +30,7 @@ pub mod config;
 pub mod contract;
 pub mod recorder;
 pub mod storage;
+pub mod tokens;
 pub mod transcript;
 
 mod commit;
@@ -35,6 +38,7 @@ mod conversations;
 mod delivery;
 mod gateway;
 mod http;
+mod limits;
 mod net;
 mod presence;
 mod session;
@@ -50,12 +54,8 @@ use tokio::{
 };
 
 use crate::{
-    config::Config,
-    delivery::Delivery,
-    gateway::Gateway,
-    net::{Listener, Via},
-    storage::Storage,
-    vitals::Vitals,
+    config::Config, delivery::Delivery, gateway::Gateway, limits::Addresses, session::Rules,
+    storage::Storage, vitals::Vitals,
 };
 
 /// How long accepted events may take to be stored and confirmed once the server stops. Together
@@ -99,25 +99,35 @@ impl Server {
         let Self { storage, config } = self;
         let vitals = Arc::new(Vitals::new());
         let (committed, to_deliver) = unbounded_channel();
-        let (commits, writer) = commit::start(storage.clone(), vitals.clone(), committed)?;
-        let mut delivery = tokio::spawn(Delivery::run(storage.clone(), vitals.clone(), to_deliver));
-        let (gateway, sockets) = Gateway::start(commits.clone());
+        let needs_tokens = config.tokens.is_some();
+        let (commits, writer) =
+            commit::start(storage.clone(), vitals.clone(), needs_tokens, committed)?;
+        let mut delivery =
+            tokio::spawn(Delivery::run(storage.clone(), vitals.clone(), needs_tokens, to_deliver));
+        let rules = Rules { tokens: config.tokens.clone(), limits: config.limits.clone() };
+        let (gateway, sockets) = Gateway::start(commits.clone(), rules);
+        let addresses = config.limits.connections.map(Addresses::new);
         let app = http::router(
             storage.clone(),
             vitals,
             gateway.clone(),
             sockets,
-            config.origins,
-            config.has_demo,
-        )
-        .into_make_service_with_connect_info::<Via>();
+            &config,
+            addresses.clone(),
+        );
 
         tracing::info!(address = %listener.local_addr()?, "listening");
         let (stop_accepting, accepting) = oneshot::channel::<()>();
         let (stop_serving, serving) = oneshot::channel::<()>();
-        let listener = Listener::new(listener, dropped(accepting))?;
-        let server = axum::serve(listener, app).with_graceful_shutdown(dropped(serving));
-        let server = tokio::spawn(server.into_future());
+        // All connections of a proxy are its own: what counts is the clients behind it.
+        let addresses = addresses.filter(|_| config.limits.trusted_proxy.is_none());
+        let server = tokio::spawn(net::serve(
+            listener,
+            app,
+            addresses,
+            dropped(accepting),
+            dropped(serving),
+        ));
 
         tokio::select! {
             () = shutdown => tracing::info!("stopping"),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use commands::{record, replay, serve};
+use commands::{record, replay, serve, token};
 use radio_istic::config::{self, Settings};
 
 /// A compact real-time chat server that speaks Socket.IO. Without a command, it serves.
@@ -25,6 +25,7 @@ struct Cli {
 enum Command {
     Replay(replay::Arguments),
     Record(record::Arguments),
+    Token(token::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +41,9 @@ fn run() -> Result<ExitCode> {
     match command {
         None => serve::run(&settings).map(|()| ExitCode::SUCCESS),
         Some(Command::Replay(arguments)) => replay::run(arguments),
+        Some(Command::Token(arguments)) => {
+            token::run(&arguments, &settings).map(|()| ExitCode::SUCCESS)
+        }
         Some(Command::Record(arguments)) => record::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -4,6 +4,7 @@ mod diff;
 pub mod record;
 pub mod replay;
 pub mod serve;
+pub mod token;
 
 use std::{io::Write, path::Path};
 

@@ -20,7 +20,9 @@ pub fn run(settings: &Settings) -> Result<()> {
             .await
             .with_context(|| format!("HOST and PORT: cannot listen on {}", config.address))?;
         let stop = stop_asked()?;
-        let greeting = greeting(&config, listener.local_addr()?);
+        let address = listener.local_addr()?;
+        warn(&config, address);
+        let greeting = greeting(&config, address);
         let server = Server::open(config).await?;
         // To whoever has started it; a closed standard output is none of its business.
         let _ = writeln!(std::io::stdout(), "{greeting}");
@@ -39,18 +41,38 @@ fn greeting(config: &Config, address: SocketAddr) -> String {
     };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let open = if config.has_demo { "open in a browser" } else { "address" };
+    let mode = match &config.tokens {
+        Some(_) => "tokens, users are who their token says",
+        None => "open, users are who they say they are",
+    };
     let reach = match address.ip() {
         ip if ip.is_loopback() => "this machine only",
         ip if ip.is_unspecified() => "all networks",
         _ => "the network of this address",
     };
     format!(
-        "radio-istic {}\n  {open}: http://{host}:{}\n  storage: {}\n  mode: open, users are who \
-         they say they are; reached from {reach}",
+        "radio-istic {}\n  {open}: http://{host}:{}\n  storage: {}\n  mode: {mode}; \
+         reached from {reach}",
         env!("CARGO_PKG_VERSION"),
         address.port(),
         config.storage,
     )
+}
+
+/// What an operator should not find out from somebody else.
+fn warn(config: &Config, address: SocketAddr) {
+    match &config.tokens {
+        None if !address.ip().is_loopback() => tracing::warn!(
+            %address,
+            "open mode beyond this machine: whoever reaches the server can be anybody; set \
+             JWT_SECRET or JWT_PUBLIC_KEY to ask for tokens"
+        ),
+        Some(tokens) if tokens.has_short_secret() => tracing::warn!(
+            "JWT_SECRET has fewer than 32 bytes: it can be guessed, and then everybody can be \
+             anybody"
+        ),
+        _ => {}
+    }
 }
 
 fn start_logging(config: LogConfig) {

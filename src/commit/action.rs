@@ -37,7 +37,8 @@ pub enum Action {
         conversation: Id,
         recipient: Option<Id>,
         reader: Id,
-        messages: Option<Vec<Id>>,
+        /// Those that are named; one that no message can have is `None`.
+        messages: Option<Vec<Option<MessageId>>>,
     },
     List {
         user: Id,

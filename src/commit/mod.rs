@@ -79,12 +79,14 @@ impl Commits {
 pub fn start(
     storage: Arc<Storage>,
     vitals: Arc<Vitals>,
+    needs_tokens: bool,
     committed: UnboundedSender<Vec<Committed>>,
 ) -> Result<(Commits, JoinHandle<()>)> {
     let last_id = storage.newest_message()?;
     let is_shared = storage.is_shared();
     let (sender, receiver) = unbounded_channel();
-    let writer = Writer { storage, vitals, planner: Planner::new(last_id, is_shared) };
+    let writer =
+        Writer { storage, vitals, planner: Planner::new(last_id, is_shared, needs_tokens) };
     let thread = std::thread::Builder::new()
         .name("writer".into())
         .spawn(move || writer.run(receiver, &committed))
@@ -177,7 +179,7 @@ mod tests {
 
         let vitals = Arc::new(Vitals::new());
         let mut writer =
-            Writer { storage: storage.clone(), vitals, planner: Planner::new(None, false) };
+            Writer { storage: storage.clone(), vitals, planner: Planner::new(None, false, false) };
         let batch = ["1", "poison", "2", "3"]
             .map(|content| plan::tests::send("c1", "alice", Some("bob"), content));
         let outcomes = writer.commit(&batch.iter().collect::<Vec<_>>());

@@ -10,7 +10,7 @@ use std::{
 
 use super::action::{Action, Draft, Effect};
 use crate::{
-    contract::{Id, Message, MessageId, MessageType, Refusal, Time, message_named},
+    contract::{Id, Message, MessageId, MessageType, Refusal, Time},
     conversations::Conversations,
     storage::{Conversation, Found, Lookup, Window, Write, Written},
 };
@@ -50,12 +50,17 @@ pub struct Planner {
     /// Tells the ids of this server from those that others make in the same second.
     origin: [u8; 5],
     is_shared: bool,
+    /// An unknown conversation is nobody's while the database is away: it may be somebody's there.
+    is_strict: bool,
+    /// That is so now.
+    is_blind: bool,
 }
 
 impl Planner {
     /// New messages get ids greater than `last_id`.
-    /// In a shared storage, others change conversations too.
-    pub fn new(last_id: Option<MessageId>, is_shared: bool) -> Self {
+    /// In a shared storage, others change conversations too. A strict planner takes nobody's word
+    /// for a conversation that it cannot look up.
+    pub fn new(last_id: Option<MessageId>, is_shared: bool, is_strict: bool) -> Self {
         // The standard library seeds its hash maps with random bytes.
         let random = RandomState::new().hash_one(()).to_be_bytes();
         Self {
@@ -64,6 +69,8 @@ impl Planner {
             last_time: Time(0),
             origin: std::array::from_fn(|index| random[index]),
             is_shared,
+            is_strict,
+            is_blind: false,
         }
     }
 
@@ -86,8 +93,8 @@ impl Planner {
                     lookup.messages.insert((conversation.clone(), *id));
                 }
                 Action::MarkRead { conversation, messages: Some(ids), .. } => {
-                    let named = ids.iter().filter_map(message_named);
-                    lookup.messages.extend(named.map(|id| (conversation.clone(), id)));
+                    let named = ids.iter().flatten();
+                    lookup.messages.extend(named.map(|id| (conversation.clone(), *id)));
                 }
                 _ => {}
             }
@@ -97,6 +104,7 @@ impl Planner {
 
     /// Decides the events in their order.
     pub fn plan(&mut self, actions: &[&Action], mut found: Found) -> Plan {
+        self.is_blind = self.is_shared && self.is_strict && !found.is_everything;
         if self.is_shared && found.is_everything {
             for id in actions.iter().filter_map(|action| action.conversation()) {
                 self.conversations.forget(id);
@@ -179,9 +187,8 @@ impl Planner {
             }
             Action::MarkRead { conversation, recipient, reader, messages } => {
                 self.check(conversation, reader, recipient.as_ref())?;
-                let named = messages
-                    .as_ref()
-                    .map(|ids| ids.iter().filter_map(message_named).collect::<Vec<_>>());
+                let named =
+                    messages.as_ref().map(|ids| ids.iter().flatten().copied().collect::<Vec<_>>());
                 if messages.as_ref().is_some_and(|ids| !ids.is_empty())
                     && !named
                         .iter()
@@ -261,7 +268,11 @@ impl Planner {
         user: &Id,
         recipient: Option<&Id>,
     ) -> Result<(), Refusal> {
-        self.conversations.get(conversation).map_or(Ok(()), |known| known.check(user, recipient))
+        match self.conversations.get(conversation) {
+            Some(known) => known.check(user, recipient),
+            None if self.is_blind => Err(Refusal::StorageUnavailable),
+            None => Ok(()),
+        }
     }
 
     /// Who hears of an event, `recipient` included, who becomes a participant of an open room.
@@ -334,7 +345,7 @@ pub mod tests {
 
     /// Decides the events in one batch. Nothing is stored before.
     fn decide(actions: &[Action]) -> (Vec<Result<Effect, Refusal>>, Vec<Write>) {
-        let mut planner = Planner::new(None, false);
+        let mut planner = Planner::new(None, false, false);
         let plan = planner.plan(&actions.iter().collect::<Vec<_>>(), Found::default());
         let outcomes = plan.outcomes.into_iter().map(|planned| planned.outcome);
         (outcomes.collect(), plan.writes)

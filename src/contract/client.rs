@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::{Id, MAX_CONTENT_CHARS, MAX_MESSAGE_IDS, MessageId, PageLimit, Refusal, Text};
+use super::{
+    Id, MAX_CONTENT_CHARS, MAX_MESSAGE_IDS, MAX_TOKEN_CHARS, MessageId, PageLimit, Refusal, Text,
+};
 
 /// An event's name and its payload, as they came. Further arguments are ignored.
 pub struct Incoming<'a> {
@@ -67,10 +69,12 @@ pub enum ClientEvent {
 /// Who the socket's user is.
 #[derive(Debug, Deserialize)]
 pub struct Authenticate {
-    pub id: Id,
+    /// Needed where no token says it.
+    pub id: Option<Id>,
     pub email: Option<Text<256>>,
     pub name: Option<Text<256>>,
     pub avatar: Option<Text<2048>>,
+    pub token: Option<Text<MAX_TOKEN_CHARS>>,
 }
 
 /// At most one of `before` and `after` may be given, each the id of a message.
@@ -147,6 +151,11 @@ impl ClientEvent {
         };
         event.check()?;
         Ok(event)
+    }
+
+    /// Whether this is the name of the event that says who somebody is.
+    pub fn is_authenticate(name: &str) -> bool {
+        name == name::AUTHENTICATE
     }
 
     pub fn name(&self) -> &'static str {

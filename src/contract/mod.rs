@@ -25,6 +25,15 @@ pub const MAX_CONTENT_CHARS: usize = 10_000;
 /// The most message ids that one `mark-as-read` may name.
 pub const MAX_MESSAGE_IDS: usize = 1_000;
 
+/// The longest token. Most have a few hundred characters.
+pub const MAX_TOKEN_CHARS: usize = 16_384;
+
+/// The most rooms that a socket may be in.
+pub const MAX_ROOMS: usize = 1_000;
+
+/// The most sockets that a user may have.
+pub const MAX_SOCKETS_OF_USER: usize = 100;
+
 /// The largest frame or polling request a client may send, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1_000_000;
 

@@ -1,8 +1,8 @@
 //! Why an event is refused: the codes of the contract, and the sentence that goes with each.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
-use crate::contract::{MAX_CONTENT_CHARS, MAX_MESSAGE_IDS};
+use crate::contract::{MAX_CONTENT_CHARS, MAX_MESSAGE_IDS, MAX_ROOMS, MAX_SOCKETS_OF_USER};
 
 /// What a client may see of an error. A refused event has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,11 +11,19 @@ pub enum Refusal {
     InvalidPayload(String),
     UnknownEvent,
     Unauthenticated,
+    /// The same, where naming a user is not enough.
+    TokenRequired,
+    /// Says what is wrong with the token, as far as that may be told.
+    InvalidToken(&'static str),
     IdentityMismatch,
     NotAParticipant,
     MessageEmpty,
     MessageTooLong,
     MessageNotFound,
+    /// Too many events. The next one is good after so long.
+    RateLimited(Duration),
+    /// The user has more sockets than anybody needs.
+    TooManySockets,
     StorageUnavailable,
     /// A fault of the server's own. The cause is logged where it is met and is not shown.
     Internal,
@@ -26,16 +34,32 @@ impl Refusal {
         Self::InvalidPayload(format!("messageIds: at most {MAX_MESSAGE_IDS} ids are allowed"))
     }
 
+    pub fn too_many_rooms() -> Self {
+        let reason = format!("conversationId: a socket may be in at most {MAX_ROOMS} rooms");
+        Self::InvalidPayload(reason)
+    }
+
+    /// Milliseconds after which the client may try again, if that is all it takes. Never 0.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited(wait) => Some(wait.as_millis() as u64 + 1),
+            Self::TooManySockets => Some(60_000),
+            _ => None,
+        }
+    }
+
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidPayload(_) => "invalid_payload",
             Self::UnknownEvent => "unknown_event",
-            Self::Unauthenticated => "unauthenticated",
+            Self::Unauthenticated | Self::TokenRequired => "unauthenticated",
+            Self::InvalidToken(_) => "invalid_token",
             Self::IdentityMismatch => "identity_mismatch",
             Self::NotAParticipant => "not_a_participant",
             Self::MessageEmpty => "message_empty",
             Self::MessageTooLong => "message_too_long",
             Self::MessageNotFound => "message_not_found",
+            Self::RateLimited(_) | Self::TooManySockets => "rate_limited",
             Self::StorageUnavailable => "storage_unavailable",
             Self::Internal => "internal",
         }
@@ -48,6 +72,10 @@ impl Refusal {
             Self::Unauthenticated => {
                 "Send authenticate first, or name the user in the event.".into()
             }
+            Self::TokenRequired => {
+                "Connect with a token, or send authenticate with one first.".into()
+            }
+            Self::InvalidToken(reason) => (*reason).into(),
             Self::IdentityMismatch => "This socket belongs to another user.".into(),
             Self::NotAParticipant => "Not a participant of this conversation.".into(),
             Self::MessageEmpty => "A message needs more than white space.".into(),
@@ -55,6 +83,11 @@ impl Refusal {
                 format!("A message has at most {MAX_CONTENT_CHARS} characters.").into()
             }
             Self::MessageNotFound => "The conversation has no such message.".into(),
+            Self::RateLimited(_) => "Too many events. Wait before you send more.".into(),
+            Self::TooManySockets => {
+                let max = MAX_SOCKETS_OF_USER;
+                format!("A user has at most {max} sockets: the oldest one is closed.").into()
+            }
             Self::StorageUnavailable => "The storage does not answer. Try again.".into(),
             Self::Internal => "Something went wrong on the server.".into(),
         }

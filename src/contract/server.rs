@@ -120,8 +120,11 @@ pub enum ServerEvent<'a> {
     Error {
         code: &'static str,
         message: &'a str,
-        /// The event that was refused.
-        event: &'a str,
+        /// The event that was refused; `null` if the socket itself is put out.
+        event: Option<&'a str>,
+        /// Only with `rate_limited`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
     },
 }
 
@@ -131,7 +134,13 @@ pub enum Delivered {
     Delivered,
 }
 
-impl ServerEvent<'_> {
+impl<'a> ServerEvent<'a> {
+    /// Tells of the event that was refused.
+    pub fn refused(refusal: &Refusal, message: &'a str, event: Option<&'a str>) -> Self {
+        let (code, retry_after_ms) = (refusal.code(), refusal.retry_after_ms());
+        Self::Error { code, message, event, retry_after_ms }
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::OnlineUsers(_) => "online-users",
@@ -198,14 +207,18 @@ pub enum Ack<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AckError<'a> {
     code: &'static str,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 impl<'a> Ack<'a> {
     pub fn refused(refusal: &Refusal, message: &'a str) -> Self {
-        Self::Refused { ok: false, error: AckError { code: refusal.code(), message } }
+        let (code, retry_after_ms) = (refusal.code(), refusal.retry_after_ms());
+        Self::Refused { ok: false, error: AckError { code, message, retry_after_ms } }
     }
 }
 

@@ -19,7 +19,8 @@ use tokio::{
 use crate::{
     commit::{Committed, Effect, Request},
     contract::{
-        Ack, Delivered, Id, MAX_MESSAGE_IDS, Message, Packet, ServerEvent, Status, Time, encode,
+        Ack, Delivered, Id, MAX_MESSAGE_IDS, Message, Packet, Refusal, ServerEvent, Status, Time,
+        encode,
     },
     presence::{Presence, Typing, Typist},
     session::{Session, SocketId},
@@ -32,6 +33,8 @@ use sockets::Sockets;
 pub struct Delivery {
     storage: Arc<Storage>,
     vitals: Arc<Vitals>,
+    /// Then nobody else is told who comes and goes.
+    needs_tokens: bool,
     sockets: Sockets,
     presence: Presence,
     typing: Typing,
@@ -44,12 +47,14 @@ impl Delivery {
     pub async fn run(
         storage: Arc<Storage>,
         vitals: Arc<Vitals>,
+        needs_tokens: bool,
         mut committed: UnboundedReceiver<Vec<Committed>>,
     ) {
         let (reads, mut done) = unbounded_channel();
         let mut delivery = Self {
             storage,
             vitals,
+            needs_tokens,
             sockets: Sockets::default(),
             presence: Presence::default(),
             typing: Typing::default(),
@@ -78,6 +83,9 @@ impl Delivery {
         let Committed { request, outcome } = committed;
         match outcome {
             Ok(effect) => {
+                if let Effect::Connected = effect {
+                    self.sockets.connect(request.session.clone());
+                }
                 if let Some(user) = &request.becomes {
                     self.bind(&request.session, user);
                 }
@@ -91,7 +99,6 @@ impl Delivery {
         let socket = request.session.id;
         match effect {
             Effect::Connected => {
-                self.sockets.connect(request.session.clone());
                 self.vitals.connections.store(self.sockets.len(), Ordering::Relaxed);
                 request.done();
             }
@@ -221,7 +228,9 @@ impl Delivery {
         if let Some(before) = self.sockets.unbind(socket) {
             self.go_offline(&before);
         }
-        self.sockets.bind(socket, user);
+        if let Some(one_too_many) = self.sockets.bind(socket, user) {
+            one_too_many.outlet.dismiss(&Refusal::TooManySockets, "the user has too many sockets");
+        }
     }
 
     /// One of the user's sockets has gone.
@@ -283,7 +292,7 @@ impl Delivery {
 
     fn tell_all(&self, event: &ServerEvent) {
         let packet = event.encode();
-        self.sockets.all().for_each(|session| session.outlet.emit(&packet));
+        self.sockets.all(self.needs_tokens).for_each(|session| session.outlet.emit(&packet));
     }
 }
 

@@ -25,7 +25,7 @@ impl Request {
 
     pub fn refuse(self, refusal: &Refusal) {
         let message = &*refusal.message();
-        self.emit(&ServerEvent::Error { code: refusal.code(), message, event: &self.event });
+        self.emit(&ServerEvent::refused(refusal, message, Some(&self.event)));
         if let Some(id) = self.ack {
             self.session.outlet.ack(id, &Ack::refused(refusal, message));
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    contract::Id,
+    contract::{Id, MAX_SOCKETS_OF_USER},
     session::{Session, SocketId},
     storage::Conversation,
 };
@@ -24,12 +24,11 @@ pub struct Member {
     user: Option<Id>,
     /// Only `authenticate` puts a user online; other events bind the socket alone.
     is_authenticated: bool,
-    rooms: HashSet<Id>,
 }
 
 impl Sockets {
     pub fn connect(&mut self, session: Arc<Session>) {
-        let member = Member { user: None, is_authenticated: false, rooms: HashSet::new(), session };
+        let member = Member { user: None, is_authenticated: false, session };
         self.sockets.insert(member.session.id, member);
     }
 
@@ -45,18 +44,21 @@ impl Sockets {
         self.sockets.get(&socket)?.user.as_ref()
     }
 
-    pub fn bind(&mut self, socket: SocketId, user: &Id) {
-        if let Some(member) = self.sockets.get_mut(&socket) {
-            member.user = Some(user.clone());
-            self.of_user.entry(user.clone()).or_default().push(socket);
-        }
+    /// Makes the socket the user's. Returns one that the user has to lose, who has too many.
+    pub fn bind(&mut self, socket: SocketId, user: &Id) -> Option<Arc<Session>> {
+        let member = self.sockets.get_mut(&socket)?;
+        member.user = Some(user.clone());
+        let sockets = self.of_user.entry(user.clone()).or_default();
+        sockets.push(socket);
+        let oldest = (sockets.len() > MAX_SOCKETS_OF_USER).then(|| sockets[0])?;
+        self.sockets.get(&oldest).map(|member| member.session.clone())
     }
 
     /// Takes the socket from its user and out of all rooms. Returns the user if the socket had
     /// put them online.
     pub fn unbind(&mut self, socket: SocketId) -> Option<Id> {
         let member = self.sockets.get_mut(&socket)?;
-        let rooms = std::mem::take(&mut member.rooms);
+        let rooms = std::mem::take(&mut *member.session.rooms());
         let was_authenticated = std::mem::take(&mut member.is_authenticated);
         let user = member.user.take();
         for room in &rooms {
@@ -87,12 +89,12 @@ impl Sockets {
     pub fn enter(&mut self, socket: SocketId, room: &Id) -> bool {
         let Some(member) = self.sockets.get_mut(&socket) else { return false };
         self.rooms.entry(room.clone()).or_default().insert(socket);
-        member.rooms.insert(room.clone())
+        member.session.rooms().insert(room.clone())
     }
 
     pub fn leave(&mut self, socket: SocketId, room: &Id) {
         if let Some(member) = self.sockets.get_mut(&socket)
-            && member.rooms.remove(room)
+            && member.session.rooms().remove(room)
         {
             remove_from(
                 &mut self.rooms,
@@ -123,22 +125,27 @@ impl Sockets {
         }
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Session>> {
-        self.sockets.values().map(|member| &member.session)
+    /// All sockets, or only those that are somebody's.
+    pub fn all(&self, bound_only: bool) -> impl Iterator<Item = &Arc<Session>> {
+        let members = self.sockets.values();
+        members
+            .filter(move |member| !bound_only || member.user.is_some())
+            .map(|member| &member.session)
     }
 
     pub fn len(&self) -> usize {
         self.sockets.len()
     }
 
-    /// The sockets in a conversation's room and those of its participants, each once, with the
-    /// user whose each is.
+    /// Who hears of a conversation: the sockets of its participants, and everybody in the room if
+    /// it is open. Each once, with the user whose each is.
     pub fn hearing<'a>(
         &'a self,
         room: &'a Id,
         conversation: &'a Conversation,
     ) -> impl Iterator<Item = (&'a Arc<Session>, Option<&'a Id>)> {
-        let in_room = self.rooms.get(room);
+        // Whoever was a participant may still be in the room of one that is not open.
+        let in_room = self.rooms.get(room).filter(|_| conversation.is_open);
         let participants = &conversation.participants;
         // A lobby has many more participants than there are users connected.
         let by_participant = participants.len() <= self.of_user.len();

@@ -17,6 +17,7 @@
 mod outlet;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     pin::Pin,
     sync::{
@@ -26,7 +27,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, extract::ConnectInfo, http::Request};
+use axum::{Router, body::Body, http::Request};
+use serde::Deserialize;
 use socketioxide::{
     SocketIo,
     adapter::LocalAdapter,
@@ -39,15 +41,25 @@ use tower::ServiceExt;
 
 use crate::{
     commit::Commits,
-    contract::{Incoming, MAX_FRAME_BYTES},
+    contract::{Incoming, MAX_FRAME_BYTES, Refusal},
     net::{Connection, Via},
-    session::Session,
+    session::{Rules, Session},
+    tokens::Claims,
 };
 
 pub use outlet::Outlet;
 
 /// How many packets may wait for a socket's writer.
 const BUFFERED_PACKETS: usize = 8_192;
+
+/// How long a client may take from the transport's beginning to its CONNECT.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it is looked for sockets whose time is over.
+const TIME_CHECK: Duration = Duration::from_secs(1);
+
+/// How long a poller may take to fetch what it is sent before its session ends.
+const LAST_POLL: Duration = Duration::from_secs(2);
 
 /// How long an upgrade waits for the polls that go before it.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(3);
@@ -62,6 +74,7 @@ pub type Service = SocketIoService<Router>;
 /// What all sockets share.
 pub struct Gateway {
     commits: Commits,
+    rules: Arc<Rules>,
     next_socket: AtomicU64,
     upgrades: Mutex<Upgrades>,
     /// Set once, right after it was made with this gateway.
@@ -85,15 +98,18 @@ struct Upgrades {
 
 impl Gateway {
     /// Starts to take sockets, whose events go to `commits`.
-    pub fn start(commits: Commits) -> (Arc<Self>, Service) {
+    pub fn start(commits: Commits, rules: Rules) -> (Arc<Self>, Service) {
+        let needs_tokens = rules.tokens.is_some();
         let gateway = Arc::new(Self {
             commits,
+            rules: Arc::new(rules),
             next_socket: AtomicU64::new(1),
             upgrades: Mutex::default(),
             engine: OnceLock::new(),
             is_closing: AtomicBool::new(false),
         });
         let (service, io) = SocketIo::builder()
+            .connect_timeout(CONNECT_PATIENCE)
             .max_buffer_size(BUFFERED_PACKETS)
             .max_payload(MAX_FRAME_BYTES as u64)
             .ws_max_message_size(MAX_FRAME_BYTES)
@@ -102,6 +118,9 @@ impl Gateway {
             .build_with_inner_svc(Router::new());
         io.ns("/", Sockets(gateway.clone()));
         let _ = gateway.engine.set(Engine { service: service.clone(), io });
+        if needs_tokens {
+            tokio::spawn(check_times(Arc::downgrade(&gateway)));
+        }
         (gateway, service)
     }
 
@@ -166,6 +185,22 @@ impl Gateway {
         session(&*self.namespace()?.get_socket(sid)?)
     }
 
+    /// What the token says that a client connects with, if it has one and it matters.
+    fn claims(&self, auth: Option<&Value>) -> Result<Option<Claims>, Refusal> {
+        #[derive(Deserialize)]
+        struct Auth<'a> {
+            #[serde(borrow)]
+            token: Option<Cow<'a, str>>,
+        }
+
+        let (Some(tokens), Some(Value::Str(auth, _))) = (&self.rules.tokens, auth) else {
+            return Ok(None);
+        };
+        let malformed = |_| Refusal::InvalidToken("The token is not a string.");
+        let Auth { token } = serde_json::from_str(auth).map_err(malformed)?;
+        token.map(|token| tokens.verify(&token)).transpose()
+    }
+
     /// Closes the transports of all sockets.
     pub async fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
@@ -183,6 +218,18 @@ impl Gateway {
         self.upgrades.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends a polling session once it has fetched what it was sent.
+    async fn end_polling_behind_what_is_sent(self: Arc<Self>, sid: Sid) {
+        let has_unsent = || self.session(sid).is_some_and(|session| session.outlet.has_unsent());
+        let fetched = async {
+            while has_unsent() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_POLL, fetched).await;
+        self.end_polling(sid).await;
+    }
+
     /// Ends a polling session. Engine.IO offers that to clients only, so it is done as they do it.
     async fn end_polling(self: Arc<Self>, sid: Sid) {
         let Some(service) = self.engine.get().map(|engine| engine.service.clone()) else { return };
@@ -191,6 +238,15 @@ impl Gateway {
             .expect("a session id is no odd URI");
         // A session that is gone already is refused, and that is as good.
         let _ = service.oneshot(request).await;
+    }
+}
+
+/// Puts out sockets whose time is over, as long as there is a gateway.
+async fn check_times(gateway: Weak<Gateway>) {
+    loop {
+        tokio::time::sleep(TIME_CHECK).await;
+        let Some(gateway) = gateway.upgrade() else { return };
+        gateway.sessions().for_each(|session| session.check_time());
     }
 }
 
@@ -205,13 +261,23 @@ impl ConnectHandler<LocalAdapter, Ours> for Sockets {
     fn call_middleware<'a>(
         &'a self,
         socket: Arc<Socket>,
-        _: &'a Option<Value>,
+        auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn std::fmt::Display + Send>>> + Send + 'a>>
     {
         let gateway = &self.0;
+        let claims = match gateway.claims(auth.as_ref()) {
+            Ok(claims) => claims,
+            Err(refusal) => {
+                let reason = refusal.message();
+                tracing::info!(sid = %socket.id, code = refusal.code(), %reason, "connection refused");
+                let error: Box<dyn std::fmt::Display + Send> = Box::new(refusal.code());
+                return Box::pin(std::future::ready(Err(error)));
+            }
+        };
         let outlet = Outlet::new(&socket, gateway.clone());
         let id = gateway.next_socket.fetch_add(1, Ordering::Relaxed);
-        let session = Session::new(id, outlet, gateway.commits.clone());
+        let session =
+            Session::new(id, outlet, gateway.commits.clone(), gateway.rules.clone(), claims);
         socket.on_fallback(Inbound(session.clone()));
         socket.on_disconnect(Inbound(session.clone()));
         socket.extensions.insert(Inbound(session));
@@ -237,7 +303,7 @@ fn session(socket: &Socket) -> Option<Arc<Session>> {
 
 /// The connection on which a socket's session began.
 fn first_connection(socket: &Socket) -> Option<Weak<Connection>> {
-    let ConnectInfo(Via(connection)) = socket.req_parts().extensions.get()?;
+    let Via(connection) = socket.req_parts().extensions.get()?;
     Some(connection.clone())
 }
 

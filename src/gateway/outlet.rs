@@ -17,7 +17,7 @@ use socketioxide::{
 
 use super::{Gateway, first_connection};
 use crate::{
-    contract::{Ack, Packet, encode},
+    contract::{Ack, Packet, Refusal, ServerEvent, encode},
     net::Connection,
 };
 
@@ -91,6 +91,24 @@ impl Outlet {
         }
     }
 
+    /// Tells the client why, and ends the transport behind that and what it was sent before.
+    pub fn dismiss(&self, refusal: &Refusal, reason: &'static str) {
+        let message = &*refusal.message();
+        self.emit(&ServerEvent::refused(refusal, message, None).encode());
+        if self.is_out.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let Some(socket) = self.socket.upgrade() else { return };
+        tracing::info!(sid = %socket.id, code = refusal.code(), reason, "socket put out");
+        match self.connection(&socket) {
+            Some(connection) => connection.end_behind_what_is_sent(),
+            None => {
+                let gateway = self.gateway.clone();
+                tokio::spawn(gateway.end_polling_behind_what_is_sent(socket.id));
+            }
+        }
+    }
+
     fn send(&self, length: usize, send: impl FnOnce(&Arc<Socket>) -> Result<(), SendError>) {
         if self.is_out.load(Ordering::Relaxed) {
             return;
@@ -122,8 +140,12 @@ impl Outlet {
 
     /// Whether the reader has not taken yet what it was sent.
     pub fn is_behind(&self) -> bool {
-        !self.is_out.load(Ordering::Relaxed)
-            && self.socket.upgrade().is_some_and(|socket| self.unsent(&socket) > 0)
+        !self.is_out.load(Ordering::Relaxed) && self.has_unsent()
+    }
+
+    /// The same, also of a socket that is sent nothing any more.
+    pub fn has_unsent(&self) -> bool {
+        self.socket.upgrade().is_some_and(|socket| self.unsent(&socket) > 0)
     }
 
     /// Resolves when the reader has taken most of what it was sent, or is gone. Whoever asks for

@@ -11,8 +11,8 @@ use std::{
 use axum::{
     Json, Router,
     body::HttpBody,
-    extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -21,8 +21,10 @@ use serde::Serialize;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::{
+    config::Config,
     contract::Time,
     gateway::{Gateway, Service},
+    limits::{Addresses, Permit, forwarded_address},
     net::Via,
     storage::Storage,
     vitals::Vitals,
@@ -37,6 +39,10 @@ struct App {
     gateway: Arc<Gateway>,
     origins: Origins,
     has_demo: bool,
+    /// The connections of each address, if they are limited.
+    addresses: Option<Arc<Addresses>>,
+    /// The header that tells whose connection it is.
+    trusted_proxy: Option<HeaderName>,
 }
 
 /// All that the server answers over HTTP.
@@ -45,10 +51,19 @@ pub fn router(
     vitals: Arc<Vitals>,
     gateway: Arc<Gateway>,
     sockets: Service,
-    origins: Origins,
-    has_demo: bool,
+    config: &Config,
+    addresses: Option<Arc<Addresses>>,
 ) -> Router {
-    let app = App { storage, vitals, gateway, origins: origins.clone(), has_demo };
+    let (origins, has_demo) = (config.origins.clone(), config.has_demo);
+    let app = App {
+        storage,
+        vitals,
+        gateway,
+        origins: origins.clone(),
+        has_demo,
+        addresses,
+        trusted_proxy: config.limits.trusted_proxy.clone(),
+    };
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |_, request| origins.allow(&request.headers)))
         .allow_methods([Method::GET, Method::POST])
@@ -70,8 +85,9 @@ pub fn router(
 
 /// Refuses pages of foreign origins, on every request: WebSockets know no CORS, and polling
 /// requests take effect before CORS hides their answers.
-async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
     if !app.origins.allow(request.headers()) {
+        tracing::info!(reason = "foreign origin", "connection refused");
         return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
     }
     let session = parameter(&request, "sid").and_then(|sid| sid.parse().ok());
@@ -79,10 +95,16 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
         // Engine.IO would open a session that no namespace takes, and clients would give up.
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
+    if session.is_none() {
+        match app.permit(&request) {
+            // It is kept as long as the session is.
+            Ok(permit) => drop(request.extensions_mut().insert(permit.map(Arc::new))),
+            Err(refused) => return refused,
+        }
+    }
     if parameter(&request, "transport").is_some_and(|transport| transport == "websocket")
-        && let Some(ConnectInfo(via)) = request.extensions().get::<ConnectInfo<Via>>()
+        && let Some(via) = request.extensions().get::<Via>().cloned()
     {
-        let via = via.clone();
         if let Some(session) = session
             && !app.gateway.may_upgrade(session).await
         {
@@ -99,6 +121,29 @@ async fn admit(State(app): State<App>, request: Request, next: Next) -> Response
         app.gateway.polled(session, bytes);
     }
     response
+}
+
+impl App {
+    /// Whether one more session may begin at the client's address.
+    fn permit(&self, request: &Request) -> Result<Option<Permit>, Response> {
+        let (Some(addresses), Some(via)) = (&self.addresses, request.extensions().get::<Via>())
+        else {
+            return Ok(None);
+        };
+        let Some(peer) = via.0.upgrade().map(|connection| connection.peer()) else {
+            return Ok(None);
+        };
+        let address = match &self.trusted_proxy {
+            Some(header) => forwarded_address(request.headers(), header).unwrap_or(peer),
+            None if peer.to_canonical().is_loopback() => return Ok(None),
+            None => peer,
+        };
+        addresses.admit(address).map(Some).map_err(|reason| {
+            tracing::info!(%address, reason, "connection refused");
+            let headers = [(header::RETRY_AFTER, "1")];
+            (StatusCode::TOO_MANY_REQUESTS, headers, format!("{reason}\n")).into_response()
+        })
+    }
 }
 
 /// A parameter of the request's query.

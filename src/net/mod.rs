@@ -5,30 +5,30 @@
 //! it, so the server listens with connections of its own.
 
 mod gate;
+mod serve;
 
 use std::{
     io,
-    net::{Shutdown, SocketAddr},
+    net::{IpAddr, Shutdown},
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::{
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener as AxumListener},
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::{Sleep, sleep},
 };
 
+use crate::limits::Permit;
 use gate::Gate;
+
+pub use serve::serve;
 
 /// How long a peer may take nothing of what it is sent. Engine.IO gives up a peer that does not
 /// answer its heartbeat after as long, but its writer would go on waiting.
@@ -42,9 +42,32 @@ pub struct Connection {
     /// What was written before the WebSocket began.
     written_before: AtomicU64,
     gate: Gate,
+    /// Whether what the client sends is not read any more.
+    is_deaf: AtomicBool,
+    /// The client's address, or that of a proxy.
+    peer: IpAddr,
+    /// Counts this connection as one of its address.
+    _permit: Option<Permit>,
 }
 
 impl Connection {
+    fn new(tcp: TcpStream, peer: IpAddr, permit: Option<Permit>) -> Self {
+        Self {
+            tcp,
+            written: AtomicU64::new(0),
+            written_before: AtomicU64::new(0),
+            gate: Gate::default(),
+            is_deaf: AtomicBool::new(false),
+            peer,
+            _permit: permit,
+        }
+    }
+
+    /// The address at the other end: a client's, or a proxy's.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
     /// How many bytes of the WebSocket the operating system has taken for sending so far.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed) - self.written_before.load(Ordering::Relaxed)
@@ -54,6 +77,13 @@ impl Connection {
     /// others before.
     pub fn becomes_websocket(&self) {
         self.written_before.store(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Nothing more is read from the client. Engine.IO then sends what waits, and closes.
+    pub fn end_behind_what_is_sent(&self) {
+        self.is_deaf.store(true, Ordering::Release);
+        // Wakes the reader. A connection that has ended already is as ended as it should be.
+        let _ = socket2::SockRef::from(&self.tcp).shutdown(Shutdown::Read);
     }
 
     /// Ends the connection at once; what was not sent is thrown away.
@@ -95,6 +125,9 @@ impl AsyncRead for Stream {
         }
         loop {
             ready!(self.connection.tcp.poll_read_ready(cx))?;
+            if self.connection.is_deaf.load(Ordering::Acquire) {
+                return Poll::Ready(Ok(()));
+            }
             match self.connection.tcp.try_read(buffer.initialize_unfilled()) {
                 Ok(read) => {
                     let start = buffer.filled().len();
@@ -164,60 +197,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Accepts TCP connections as [`Stream`]s until it is told to stop. Those that stand go on.
-pub struct Listener<S> {
-    /// `None` once it has stopped.
-    listener: Option<TcpListener>,
-    address: SocketAddr,
-    stop: Pin<Box<S>>,
-}
-
-impl<S: Future<Output = ()> + Send + 'static> Listener<S> {
-    pub fn new(listener: TcpListener, stop: S) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        Ok(Self { listener: Some(listener), address, stop: Box::pin(stop) })
-    }
-}
-
-impl<S: Future<Output = ()> + Send + 'static> AxumListener for Listener<S> {
-    type Io = Stream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Stream, SocketAddr) {
-        if let Some(listener) = &mut self.listener {
-            let accepted = tokio::select! {
-                accepted = AxumListener::accept(listener) => Some(accepted),
-                () = &mut self.stop => None,
-            };
-            if let Some((tcp, peer)) = accepted {
-                // Chat messages are small and each is wanted at once. A peer that is gone already
-                // will show when it is read.
-                let _ = tcp.set_nodelay(true);
-                let connection = Connection {
-                    tcp,
-                    written: AtomicU64::new(0),
-                    written_before: AtomicU64::new(0),
-                    gate: Gate::default(),
-                };
-                return (Stream { connection: Arc::new(connection), stalled: None }, peer);
-            }
-            self.listener = None;
-        }
-        std::future::pending().await
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
 /// The connection on which a request came, in the request's extensions. It does not keep the
 /// connection open.
 #[derive(Clone, Debug)]
 pub struct Via(pub Weak<Connection>);
-
-impl<S: Future<Output = ()> + Send + 'static> Connected<IncomingStream<'_, Listener<S>>> for Via {
-    fn connect_info(stream: IncomingStream<'_, Listener<S>>) -> Self {
-        Self(Arc::downgrade(&stream.io().connection))
-    }
-}

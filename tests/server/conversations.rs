@@ -101,4 +101,5 @@ conversations! {
     a_message_has_its_limits = "limits",
     a_restart_is_a_lost_connection_and_no_more = "restart",
     pages_of_other_origins_stay_outside = "origins",
+    a_token_says_who_somebody_is = "tokens",
 }

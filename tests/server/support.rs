@@ -33,7 +33,14 @@ impl Server {
 
     pub async fn start_with(directory: TempDir, settings: Settings) -> Self {
         let path = directory.path().join("chat.db").to_str().unwrap().to_owned();
-        let config = Config::new(&Settings { sqlite_path: Some(path), ..settings }).await.unwrap();
+        // Most tests are faster than people.
+        let rate_limit = settings.rate_limit.or(Some("off".into()));
+        let settings = Settings { sqlite_path: Some(path), rate_limit, ..settings };
+        let config = Config::new(&settings).await.unwrap();
+        Self::start_configured(directory, config).await
+    }
+
+    pub async fn start_configured(directory: TempDir, config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();

@@ -4,6 +4,8 @@
 //! environment before `.env`. An empty value is as good as none. What cannot be used becomes one
 //! line that names the variable, the value and what is allowed.
 
+mod settings;
+
 use std::{
     env, fmt,
     io::IsTerminal,
@@ -12,81 +14,12 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail};
-use clap::Args;
 use mongodb::options::ClientOptions;
 use tracing_subscriber::EnvFilter;
 
-use crate::{http::Origins, storage};
+use crate::{http::Origins, limits::Limits, storage, tokens::Tokens};
 
-/// What an operator may set, as it was written.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Settings {
-    /// TCP port [default: 3001]
-    #[arg(long, env, value_name = "PORT")]
-    pub port: Option<String>,
-
-    /// Address to listen on [default: 127.0.0.1; 0.0.0.0 on Fly.io and Render]
-    #[arg(long, env, value_name = "ADDRESS")]
-    pub host: Option<String>,
-
-    /// The SQLite file; `:memory:` keeps nothing [default: radio-istic.db]
-    #[arg(long, env, value_name = "FILE")]
-    pub sqlite_path: Option<String>,
-
-    /// MongoDB's connection string; without one, messages are kept in SQLite
-    #[arg(long, env, value_name = "URI", hide_env_values = true)]
-    pub mongodb_uri: Option<String>,
-
-    /// Origins whose pages may connect, comma-separated, or `*` [default: those of this machine]
-    #[arg(long, env, value_name = "ORIGINS")]
-    pub allowed_origins: Option<String>,
-
-    /// The demo page at `/`: `on` or `off` [default: on]
-    #[arg(long, env, value_name = "ON_OR_OFF")]
-    pub demo: Option<String>,
-
-    /// How log lines look: `text` or `json` [default: text on a terminal, else json]
-    #[arg(long, env, value_name = "FORMAT")]
-    pub log_format: Option<String>,
-
-    /// Which log lines are written, by level and module [default: info]
-    #[arg(long, env, value_name = "FILTER")]
-    pub rust_log: Option<String>,
-
-    #[arg(long, env, value_name = "SECRET", hide_env_values = true, hide = true)]
-    pub jwt_secret: Option<String>,
-
-    #[arg(long, env, value_name = "LIMIT", hide = true)]
-    pub rate_limit: Option<String>,
-
-    #[arg(long, env, value_name = "LIMIT", hide = true)]
-    pub connection_limit: Option<String>,
-
-    #[arg(long, env, value_name = "HEADER", hide = true)]
-    pub trusted_proxy: Option<String>,
-
-    /// Accepted because deployments set it, and ignored
-    #[arg(long, env, value_name = "ENVIRONMENT", hide = true)]
-    pub node_env: Option<String>,
-}
-
-/// Settings of the contract that this version does not have. Ignoring one would be worse than not
-/// starting: a server with a `JWT_SECRET` must not let everybody in.
-const NOT_SUPPORTED: [&str; 4] = ["JWT_SECRET", "RATE_LIMIT", "CONNECTION_LIMIT", "TRUSTED_PROXY"];
-
-impl Settings {
-    /// The setting behind a variable, of those that a conversation may choose.
-    pub fn get_mut(&mut self, variable: &str) -> Option<&mut Option<String>> {
-        match variable {
-            "ALLOWED_ORIGINS" => Some(&mut self.allowed_origins),
-            "JWT_SECRET" => Some(&mut self.jwt_secret),
-            "RATE_LIMIT" => Some(&mut self.rate_limit),
-            "CONNECTION_LIMIT" => Some(&mut self.connection_limit),
-            "TRUSTED_PROXY" => Some(&mut self.trusted_proxy),
-            _ => None,
-        }
-    }
-}
+pub use settings::Settings;
 
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
@@ -96,6 +29,9 @@ pub struct Config {
     pub origins: Origins,
     /// Whether browsers get the demo page.
     pub has_demo: bool,
+    /// Whose tokens let clients in. `None`: open mode, clients are believed.
+    pub tokens: Option<Tokens>,
+    pub limits: Limits,
 }
 
 /// Where messages are kept.
@@ -135,11 +71,6 @@ impl Config {
     /// Checks the settings. The error is one line for the operator. A `mongodb+srv` address is
     /// looked up.
     pub async fn new(settings: &Settings) -> Result<Self> {
-        for name in NOT_SUPPORTED {
-            if settings.clone().get_mut(name).is_some_and(|setting| given(setting).is_some()) {
-                bail!("{name} is set, but this version does not support it: unset it to start");
-            }
-        }
         let on_platform =
             ["FLY_APP_NAME", "RENDER"].into_iter().any(|name| env::var_os(name).is_some());
         let default_host = if on_platform { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
@@ -182,7 +113,9 @@ impl Config {
                 StorageConfig::Mongo { options: Box::new(options), outbox }
             }
         };
-        Ok(Self { address: SocketAddr::new(host, port), storage, origins, has_demo })
+        let address = SocketAddr::new(host, port);
+        let (tokens, limits) = (tokens(settings)?, limits(settings)?);
+        Ok(Self { address, storage, origins, has_demo, tokens, limits })
     }
 }
 
@@ -223,6 +156,61 @@ impl LogConfig {
         };
         Ok(Self { filter, json })
     }
+}
+
+/// Whose tokens let clients in; `None` in open mode.
+pub fn tokens(settings: &Settings) -> Result<Option<Tokens>> {
+    // An empty line in a deployment's form must not let everybody in.
+    for (variable, setting) in
+        [("JWT_SECRET", &settings.jwt_secret), ("JWT_PUBLIC_KEY", &settings.jwt_public_key)]
+    {
+        if setting.is_some() && given(setting).is_none() {
+            bail!("{variable}: it is empty; unset it if clients need no token");
+        }
+    }
+    let tokens = match (given(&settings.jwt_secret), given(&settings.jwt_public_key)) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => bail!("JWT_SECRET and JWT_PUBLIC_KEY: only one of them may be set"),
+        (Some(secret), None) => {
+            Tokens::signed_with(secret).map_err(|reason| anyhow!("JWT_SECRET: {reason}"))?
+        }
+        (None, Some(key)) => {
+            let pem = match key.contains("-----BEGIN") {
+                true => key.to_owned(),
+                false => std::fs::read_to_string(key)
+                    .map_err(|error| anyhow!("JWT_PUBLIC_KEY: cannot read {key:?}: {error}"))?,
+            };
+            Tokens::verified_with(&pem).map_err(|reason| anyhow!("JWT_PUBLIC_KEY: {reason}"))?
+        }
+    };
+    Ok(Some(tokens.of(given(&settings.jwt_issuer)).meant_for(given(&settings.jwt_audience))))
+}
+
+fn limits(settings: &Settings) -> Result<Limits> {
+    let mut limits = Limits::default();
+    match given(&settings.rate_limit) {
+        None => {}
+        Some("off") => limits.events = None,
+        Some(text) => {
+            let allowed = "a limit such as 20/s,burst=40, or off";
+            limits.events = Some(text.parse().map_err(|()| unusable("RATE_LIMIT", text, allowed))?);
+        }
+    }
+    match given(&settings.connection_limit) {
+        None => {}
+        Some("off") => limits.connections = None,
+        Some(text) => {
+            let allowed = "a limit such as 50/s,burst=500,open=2000, or off";
+            let limit = text.parse().map_err(|()| unusable("CONNECTION_LIMIT", text, allowed))?;
+            limits.connections = Some(limit);
+        }
+    }
+    if let Some(text) = given(&settings.trusted_proxy) {
+        let allowed = "the name of a header such as X-Forwarded-For";
+        let name = text.parse().map_err(|_| unusable("TRUSTED_PROXY", text, allowed))?;
+        limits.trusted_proxy = Some(name);
+    }
+    Ok(limits)
 }
 
 fn given(setting: &Option<String>) -> Option<&str> {

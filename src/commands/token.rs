@@ -1,0 +1,36 @@
+//! `radio-istic token`: makes a token, for trying things out.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use radio_istic::{
+    config::{self, Settings},
+    contract::Id,
+};
+
+/// Prints a token for a user, signed with JWT_SECRET, for trying things out
+#[derive(Args)]
+pub struct Arguments {
+    /// The user's id
+    #[arg(long, value_name = "ID")]
+    sub: Id,
+
+    /// How long the token is good
+    #[arg(long, value_name = "TIME", value_parser = parse, default_value = "24h")]
+    lasts: Duration,
+}
+
+fn parse(text: &str) -> Result<Duration> {
+    let duration: jiff::SignedDuration = text.parse()?;
+    Ok(duration.try_into()?)
+}
+
+pub fn run(arguments: &Arguments, settings: &Settings) -> Result<()> {
+    let tokens = config::tokens(settings)?.context("JWT_SECRET: it is not set")?;
+    let token = tokens
+        .sign(&arguments.sub, arguments.lasts)
+        .context("JWT_PUBLIC_KEY: only who has the private key can sign")?;
+    anstream::println!("{token}");
+    Ok(())
+}
