@@ -141,8 +141,9 @@ impl Tokens {
         let user =
             user.parse().map_err(|_| Refusal::InvalidToken("The token names no possible user."))?;
         let expires = claims.exp.and_then(|exp| exp.as_f64()).map(|seconds| {
-            // What does not fit becomes the greatest number.
-            Time(((seconds + LEEWAY.as_secs_f64()) * 1_000.0) as i64)
+            // It was verified in whole seconds, the last one included. What does not fit becomes
+            // the greatest number.
+            Time(((seconds.round() + LEEWAY.as_secs_f64() + 1.0) * 1_000.0) as i64)
         });
         Ok(Claims { user, expires })
     }

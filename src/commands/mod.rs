@@ -1,6 +1,7 @@
 //! What the binary can do, a file for each command.
 
 mod diff;
+mod logging;
 pub mod record;
 pub mod replay;
 pub mod serve;

@@ -9,12 +9,13 @@ use radio_istic::{
 };
 use tokio::net::TcpListener;
 
+use super::logging;
 use crate::signals::stop_asked;
 
 pub fn run(settings: &Settings) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let config = runtime.block_on(Config::new(settings))?;
-    start_logging(LogConfig::new(settings)?);
+    logging::start(LogConfig::new(settings)?);
     runtime.block_on(async {
         let listener = TcpListener::bind(config.address)
             .await
@@ -72,15 +73,5 @@ fn warn(config: &Config, address: SocketAddr) {
              anybody"
         ),
         _ => {}
-    }
-}
-
-fn start_logging(config: LogConfig) {
-    let logging =
-        tracing_subscriber::fmt().with_env_filter(config.filter).with_writer(std::io::stderr);
-    if config.json {
-        logging.json().flatten_event(true).init();
-    } else {
-        logging.init();
     }
 }

@@ -21,6 +21,16 @@ use crate::{http::Origins, limits::Limits, storage, tokens::Tokens};
 
 pub use settings::Settings;
 
+impl Settings {
+    /// Checks those settings that a conversation may choose, without using them.
+    pub fn check(&self) -> Result<()> {
+        tokens(self)?;
+        origins(self)?;
+        limits(self)?;
+        Ok(())
+    }
+}
+
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -87,16 +97,7 @@ impl Config {
                 .parse()
                 .map_err(|_| unusable("PORT", text, "a TCP port from 0 (any free one) to 65535"))?,
         };
-        let origins = match given(&settings.allowed_origins) {
-            None => Origins::ThisMachine,
-            Some(text) => text.parse().map_err(|entry: String| {
-                unusable(
-                    "ALLOWED_ORIGINS",
-                    &entry,
-                    "origins such as https://chat.example.com, or * for all",
-                )
-            })?,
-        };
+        let origins = origins(settings)?;
         let has_demo = match given(&settings.demo) {
             None | Some("on") => true,
             Some("off") => false,
@@ -184,6 +185,14 @@ pub fn tokens(settings: &Settings) -> Result<Option<Tokens>> {
         }
     };
     Ok(Some(tokens.of(given(&settings.jwt_issuer)).meant_for(given(&settings.jwt_audience))))
+}
+
+fn origins(settings: &Settings) -> Result<Origins> {
+    let Some(text) = given(&settings.allowed_origins) else { return Ok(Origins::ThisMachine) };
+    text.parse().map_err(|entry: String| {
+        let allowed = "origins such as https://chat.example.com, or * for all";
+        unusable("ALLOWED_ORIGINS", &entry, allowed)
+    })
 }
 
 fn limits(settings: &Settings) -> Result<Limits> {

@@ -317,6 +317,11 @@ impl State {
         let clients = self.clients();
         let mut appeared = IndexSet::new();
         let mut names = Names::default();
+        for step in &self.steps {
+            if let Cause::Client(_, Action::Emit { arguments, .. }) = &step.cause {
+                arguments.iter().for_each(|argument| names.will_be_sent(argument));
+            }
+        }
         let mut text = String::new();
         for Recorded { cause, answers } in &self.steps {
             if let Cause::Client(session, Action::Connect(_)) = cause {

@@ -13,6 +13,8 @@ const MESSAGE: &str = "message";
 const UUID: &str = "uuid";
 /// The ids of the sockets, in the order in which they connected.
 const SOCKET: &str = "socket";
+/// Times that a client sends back.
+const SENT_BACK: &str = "time";
 
 const TIME: &str = "<time>";
 const MILLISECONDS: &str = "<milliseconds>";
@@ -26,6 +28,10 @@ pub struct Names {
     sent: HashSet<String>,
     /// Times that were received. A client that sends one back has not made it.
     times: HashSet<String>,
+    /// Times that will be sent back, and so need names.
+    sent_back: HashSet<String>,
+    /// For each kind, the number from which on a name may be free.
+    free_from: HashMap<&'static str, usize>,
 }
 
 impl Names {
@@ -46,6 +52,19 @@ impl Names {
             }
             Ok(())
         })
+    }
+
+    /// Of the times that will be received, those get names that a client is going to send.
+    pub fn will_be_sent(&mut self, value: &Value) {
+        let noted = for_each_scalar(&mut value.clone(), &mut |scalar| {
+            if let Value::String(text) = scalar
+                && is_time(text)
+            {
+                self.sent_back.insert(text.clone());
+            }
+            Ok(())
+        });
+        noted.expect("noting does not fail");
     }
 
     /// The reverse, for what a client was seen to send: names for what has one.
@@ -100,7 +119,8 @@ impl Names {
     /// Names the socket that has connected.
     pub fn socket(&mut self, id: &str) {
         if !id.is_empty() {
-            self.give(self.free_name(SOCKET), id);
+            let name = self.free_name(SOCKET);
+            self.give(name, id);
         }
     }
 
@@ -114,7 +134,13 @@ impl Names {
             match scalar {
                 Value::String(text) if is_time(text) => {
                     names.times.insert(as_text);
-                    *scalar = TIME.into();
+                    if names.sent_back.contains(text) {
+                        let name = names.free_name(SENT_BACK);
+                        names.give(name.clone(), text);
+                        *text = name;
+                    } else {
+                        *scalar = TIME.into();
+                    }
                 }
                 Value::String(text) => {
                     if let Some(kind) = names.kind_made(text) {
@@ -164,9 +190,15 @@ impl Names {
         }
     }
 
-    fn free_name(&self, kind: &str) -> String {
-        let names = (1..).map(|number| format!("<{kind}-{number}>"));
-        names.into_iter().find(|name| !self.text_of.contains_key(name)).expect("numbers do not end")
+    fn free_name(&mut self, kind: &'static str) -> String {
+        let number = self.free_from.entry(kind).or_insert(1);
+        loop {
+            let name = format!("<{kind}-{number}>");
+            if !self.text_of.contains_key(&name) {
+                return name;
+            }
+            *number += 1;
+        }
     }
 
     fn give(&mut self, name: String, text: &str) {

@@ -15,8 +15,17 @@ use super::{
 use crate::client::Options;
 
 /// The settings that a conversation may ask for: variables of the configuration, and `STORAGE`.
-pub const SETTINGS: [&str; 6] =
-    ["STORAGE", "ALLOWED_ORIGINS", "JWT_SECRET", "RATE_LIMIT", "CONNECTION_LIMIT", "TRUSTED_PROXY"];
+pub const SETTINGS: [&str; 9] = [
+    "STORAGE",
+    "ALLOWED_ORIGINS",
+    "JWT_SECRET",
+    "JWT_PUBLIC_KEY",
+    "JWT_AUDIENCE",
+    "JWT_ISSUER",
+    "RATE_LIMIT",
+    "CONNECTION_LIMIT",
+    "TRUSTED_PROXY",
+];
 
 /// The longest wait that a file may ask for.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
@@ -25,13 +34,21 @@ const STEPS: &str = "a step: CLIENT connects, reconnects, disconnects, vanishes,
     > EVENT JSON, ? EVENT JSON, awaits EVENT, expects no EVENT or expects nothing; \
     pause TIME; server restarts; server has NAME=value";
 
+/// What clients do.
+const VERBS: [&str; 8] =
+    ["connects", "reconnects", "disconnects", "vanishes", ">", "?", "awaits", "expects"];
+
 impl Script {
     /// Reads a conversation file. Lines end in `\n` or `\r\n`.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim_start_matches('\u{feff}');
         let lines = text.split('\n').map(|line| line.trim_end_matches('\r'));
         let text = lines.collect::<Vec<_>>().join("\n");
-        let mut parser = Parser { reader: Reader::new(&text), clients: BTreeSet::new() };
+        let mut parser = Parser {
+            reader: Reader::new(&text),
+            clients: BTreeSet::new(),
+            settings: BTreeSet::new(),
+        };
         let mut lines = Vec::new();
         while !parser.reader.rest().is_empty() {
             let start = parser.reader.at();
@@ -60,6 +77,8 @@ struct Parser<'a> {
     reader: Reader<'a>,
     /// Who has connected above.
     clients: BTreeSet<&'a str>,
+    /// What has been set above.
+    settings: BTreeSet<&'a str>,
 }
 
 impl<'a> Parser<'a> {
@@ -124,12 +143,15 @@ impl<'a> Parser<'a> {
             client if is_client(client) => {
                 let verb_at = self.reader.at();
                 let verb = self.reader.word();
+                if !VERBS.contains(&verb) {
+                    return self.error(verb_at, &format!("expected {STEPS}"));
+                }
                 if verb == "connects" {
                     self.clients.insert(client);
-                } else if !verb.is_empty() && !self.clients.contains(client) {
+                } else if !self.clients.contains(client) {
                     return self.not_connected(start, client);
                 }
-                let action = self.action(verb, verb_at)?;
+                let action = self.action(verb)?;
                 Ok(Content::Step(Step::Client { client: client.into(), action }))
             }
             _ => self.error(start, &format!("expected {STEPS}, or a # comment")),
@@ -145,7 +167,13 @@ impl<'a> Parser<'a> {
                 let setting = self.reader.rest_of_line().trim_end();
                 match setting.split_once('=') {
                     Some((name, value)) if SETTINGS.contains(&name) => {
-                        Ok(Content::Setting(Setting { name: name.into(), value: value.into() }))
+                        let setting = Setting { name: name.into(), value: value.into() };
+                        let at = start + name.len() + 1;
+                        if !self.settings.insert(name) {
+                            return self.error(start, &format!("{name} stands above already"));
+                        }
+                        setting.check().or_else(|message| self.error(at, &message))?;
+                        Ok(Content::Setting(setting))
                     }
                     _ => {
                         let names = SETTINGS.join(", ");
@@ -157,7 +185,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn action(&mut self, verb: &str, verb_at: usize) -> Result<Action> {
+    /// What a client does, by one of the [`VERBS`].
+    fn action(&mut self, verb: &str) -> Result<Action> {
         Ok(match verb {
             "connects" => Action::Connect(Box::new(self.options()?)),
             "reconnects" => Action::Reconnect,
@@ -177,7 +206,7 @@ impl<'a> Parser<'a> {
                 };
                 Action::ExpectNo { event, within: self.within()? }
             }
-            _ => return self.error(verb_at, &format!("expected {STEPS}")),
+            _ => unreachable!("no verb"),
         })
     }
 

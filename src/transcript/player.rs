@@ -5,7 +5,10 @@
 //! nothing is waited for by the clock. Of any other server, a step is over when nothing has come
 //! for a quiet time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use anyhow::Result;
 use futures_util::future::select_all;
@@ -35,8 +38,16 @@ pub async fn play(script: Script, server: &Server) -> Result<Transcript> {
         (Some(Settle::Quiet), _) => Settling::Quiet,
         (None, Running::At(_)) => Settling::Unknown,
     };
-    let mut player =
-        Player { server, running, end, clients: IndexMap::new(), names: Names::default() };
+    let mut player = Player {
+        server,
+        running,
+        end,
+        clients: IndexMap::new(),
+        names: Names::default(),
+        has_connected: false,
+        is_unsettled: false,
+        unacknowledged: HashSet::new(),
+    };
     let played = player.play_all(&script).await;
     // Whatever happened, the data of a server of its own is removed.
     if let Err(error) = player.running.end().await {
@@ -67,6 +78,12 @@ struct Player<'a> {
     /// In the order in which they first appeared.
     clients: IndexMap<String, Participant>,
     names: Names,
+    /// Whether any client was ever connected: there is a server.
+    has_connected: bool,
+    /// Somebody has vanished, and the server may not have noticed yet.
+    is_unsettled: bool,
+    /// Events that this server does not acknowledge. Nobody waits for it again.
+    unacknowledged: HashSet<String>,
 }
 
 /// Why a conversation cannot go on.
@@ -110,6 +127,16 @@ impl Player<'_> {
         if !matches!(step, Step::Client { action: Action::ExpectNo { .. }, .. }) {
             self.clients.values_mut().for_each(|participant| participant.recent.clear());
         }
+        let waits = matches!(
+            step,
+            Step::Pause(_) | Step::Client { action: Action::Await { .. } | Action::Vanish, .. }
+        );
+        if std::mem::take(&mut self.is_unsettled) && !waits {
+            return halt(
+                "somebody has vanished, and the server notices when it does: wait for it first \
+                 (CLIENT awaits EVENT, or pause TIME)",
+            );
+        }
         match step {
             Step::Client { client, action } => self.act(client, action).await,
             Step::Pause(duration) => {
@@ -149,7 +176,10 @@ impl Player<'_> {
                 participant.client = None;
                 match self.end {
                     // When the server notices cannot be known: an `awaits` tells.
-                    Settling::Asking => Ok(()),
+                    Settling::Asking => {
+                        self.is_unsettled = true;
+                        Ok(())
+                    }
                     _ => self.settle(None).await,
                 }
             }
@@ -174,9 +204,14 @@ impl Player<'_> {
                 if timeout(limit, client.send(event, arguments, participant.asked)).await.is_err() {
                     return halt(format!("the server does not take what {name} sends"));
                 }
-                if self.end == Settling::Asking {
+                if *asks && !self.unacknowledged.contains(event) {
                     // An answer that does not come is a difference, and not the end.
-                    self.record_until(limit, |clients| clients[index].asked.is_none()).await;
+                    let is_answered =
+                        |clients: &IndexMap<String, Participant>| clients[index].asked.is_none();
+                    if !self.record_until(limit, is_answered).await && self.end != Settling::Asking
+                    {
+                        self.unacknowledged.insert(event.clone());
+                    }
                 }
                 self.settle(Some(index)).await
             }
@@ -198,8 +233,9 @@ impl Player<'_> {
             Ok(Ok(client)) => {
                 self.names.socket(client.id());
                 participant.client = Some(client);
+                self.has_connected = true;
                 if self.end == Settling::Unknown {
-                    self.find_out(index).await;
+                    self.find_out(index).await?;
                 }
             }
             Ok(Err(ConnectError::Refused(error))) => participant.note("connect_error", vec![error]),
@@ -207,23 +243,34 @@ impl Player<'_> {
                 let message = format!("HTTP status {}", status.as_u16());
                 participant.note("connect_error", vec![json!({ "message": message })]);
             }
-            Ok(Err(ConnectError::Unreachable(error))) => return Err(Halt::Server(error)),
-            Err(_) => {
-                let reason = format!("no connection within {:?}", self.server.timeout);
-                return Err(Halt::Server(anyhow::Error::msg(reason)));
+            Ok(Err(ConnectError::Unreachable(error))) if self.has_connected => {
+                return halt(format!("the server does not take the connection: {error:#}"));
             }
+            Ok(Err(ConnectError::Unreachable(error))) => return Err(Halt::Server(error)),
+            // As the official client tells it.
+            Err(_) => participant.note("connect_error", vec![json!({ "message": "timeout" })]),
         }
         self.settle(Some(index)).await
     }
 
     /// Whether this server acknowledges as the contract says.
-    async fn find_out(&mut self, index: usize) {
+    async fn find_out(&mut self, index: usize) -> Stepped {
+        // What the connection brings comes first, so that it is not taken for an answer.
+        self.settle(None).await?;
+        let received = self.clients[index].received.len();
         let limit = self.server.quiet * 4;
         self.clients[index].ask_barrier(limit).await;
         self.record_until(limit, |clients| clients[index].barrier.is_none()).await;
         let participant = &mut self.clients[index];
         participant.late_barriers.extend(participant.barrier.take());
-        self.end = if participant.conforms { Settling::Asking } else { Settling::Quiet };
+        if participant.conforms {
+            self.end = Settling::Asking;
+        } else {
+            self.end = Settling::Quiet;
+            // What such a server says to an event that it does not know, no step has brought.
+            participant.received.truncate(received);
+        }
+        Ok(())
     }
 
     async fn disconnect(&mut self, index: usize) -> Stepped {

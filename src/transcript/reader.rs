@@ -1,6 +1,6 @@
 //! Reads a text word by word, and knows where it is.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::de::DeserializeOwned;
 
@@ -29,11 +29,14 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     /// A byte's index.
     at: usize,
+    /// The last line that was asked for: where it begins, and its number less one. Files are read
+    /// from their beginning to their end, and so need not be counted from there each time.
+    counted: Cell<(usize, usize)>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, counted: Cell::default() }
     }
 
     pub fn at(&self) -> usize {
@@ -96,9 +99,13 @@ impl<'a> Reader<'a> {
 
     /// The line and the column of a byte.
     pub fn position(&self, at: usize) -> (usize, usize) {
-        let before = &self.text[..at];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let (start, lines) = self.counted.get();
+        let (start, lines) = if start <= at { (start, lines) } else { (0, 0) };
+        let between = &self.text[start..at];
+        let lines = lines + between.matches('\n').count();
+        let start = between.rfind('\n').map_or(start, |newline| start + newline + 1);
+        self.counted.set((start, lines));
+        (lines + 1, self.text[start..at].chars().count() + 1)
     }
 
     pub fn error(&self, at: usize, message: &str) -> Unreadable {

@@ -87,6 +87,38 @@ impl Server {
     }
 }
 
+impl Setting {
+    /// Whether a server can be started with it. The error says why not.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        let check = || match self.storage()? {
+            Some(_) => Ok(()),
+            None => {
+                let mut settings = Settings::default();
+                self.put_into(&mut settings)?;
+                settings.check()
+            }
+        };
+        check().map_err(|error: anyhow::Error| format!("{error:#}"))
+    }
+
+    /// The storage, if that is what it chooses.
+    fn storage(&self) -> Result<Option<StorageKind>> {
+        match (self.name.as_str(), self.value.as_str()) {
+            ("STORAGE", "sqlite") => Ok(Some(StorageKind::Sqlite)),
+            ("STORAGE", "mongodb") => Ok(Some(StorageKind::Mongodb)),
+            ("STORAGE", value) => bail!("STORAGE: {value:?} is not sqlite or mongodb"),
+            _ => Ok(None),
+        }
+    }
+
+    fn put_into(&self, settings: &mut Settings) -> Result<()> {
+        let setting = settings.get_mut(&self.name);
+        *setting.with_context(|| format!("{} is no setting", self.name))? =
+            Some(self.value.clone());
+        Ok(())
+    }
+}
+
 /// A server for one conversation.
 pub(super) enum Running {
     Own(Box<Own>),
@@ -150,16 +182,10 @@ impl Own {
         // A file says the same however fast it is played.
         let rate_limit = Some("off".into());
         let mut settings = Settings { sqlite_path, rate_limit, ..Settings::default() };
-        for Setting { name, value } in chosen {
-            match (name.as_str(), value.as_str()) {
-                ("STORAGE", "sqlite") => storage = StorageKind::Sqlite,
-                ("STORAGE", "mongodb") => storage = StorageKind::Mongodb,
-                ("STORAGE", _) => bail!("STORAGE: {value:?} is not sqlite or mongodb"),
-                _ => {
-                    let setting = settings.get_mut(name);
-                    *setting.with_context(|| format!("{name} is no setting"))? =
-                        Some(value.clone());
-                }
+        for setting in chosen {
+            match setting.storage()? {
+                Some(kind) => storage = kind,
+                None => setting.put_into(&mut settings)?,
             }
         }
         if storage == StorageKind::Mongodb {

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_radio-istic");
 pub struct Process {
     pub url: String,
     child: Child,
+    log: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -33,12 +35,21 @@ impl Process {
     }
 
     pub fn start_at(directory: &Path, port: &str) -> Self {
-        Self::spawn(command(directory).env("SQLITE_PATH", "chat.db"), port)
+        let mut command = command(directory);
+        Self::spawn(command.env("SQLITE_PATH", "chat.db").env("RATE_LIMIT", "off"), port)
+    }
+
+    /// Starts with more settings.
+    pub fn start_with(directory: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut command = command(directory);
+        command.env("SQLITE_PATH", "chat.db").env("RATE_LIMIT", "off");
+        Self::spawn(command.envs(settings.iter().copied()), "0")
     }
 
     pub fn start_on_mongodb(directory: &Path, uri: &str) -> Self {
         let mut command = command(directory);
-        Self::spawn(command.env("SQLITE_PATH", "chat.db").env("MONGODB_URI", uri), "0")
+        command.env("SQLITE_PATH", "chat.db").env("RATE_LIMIT", "off");
+        Self::spawn(command.env("MONGODB_URI", uri), "0")
     }
 
     /// Starts with files that may not grow over `blocks` of 512 bytes, as on a disk that is full.
@@ -49,23 +60,25 @@ impl Process {
             .args(["-c", &script])
             .current_dir(directory)
             .env_clear()
-            .env("SQLITE_PATH", "chat.db");
+            .env("SQLITE_PATH", "chat.db")
+            .env("RATE_LIMIT", "off");
         Self::spawn(&mut shell, "0")
     }
 
     fn spawn(command: &mut Command, port: &str) -> Self {
         let mut child = command
             .env("PORT", port)
-            .env("RATE_LIMIT", "off")
             .env("LOG_FORMAT", "json")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
+        let written = Arc::new(Mutex::new(String::new()));
         let address = loop {
             let mut line = String::new();
             log.read_line(&mut line).unwrap();
+            written.lock().unwrap().push_str(&line);
             let entry: Value =
                 serde_json::from_str(&line).unwrap_or_else(|_| panic!("not started: {line}"));
             if let Some(address) = entry["address"].as_str() {
@@ -74,8 +87,27 @@ impl Process {
         };
         let url = format!("http://{address}");
         // The server must be able to go on writing its log.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { url, child }
+        let reading = written.clone();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let mut written = reading.lock().unwrap();
+                written.push_str(&line);
+                written.push('\n');
+            }
+        });
+        Self { url, child, log: written }
+    }
+
+    /// What the server has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The memory that the process has at the moment, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
     }
 
     /// Ends it as a power cut does.

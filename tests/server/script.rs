@@ -87,9 +87,16 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 /// A file of settings, clients that connect, and then any step with any answers.
 fn contents() -> impl Strategy<Value = Vec<Content>> {
-    let setting = ("(STORAGE|RATE_LIMIT)", "[a-z0-9=,/]{0,12}")
-        .prop_map(|(name, value)| Setting { name, value });
-    (vec(setting, 0..2), vec((step(), vec(answer(), 0..3)), 0..6)).prop_map(|(settings, steps)| {
+    let values = option::of("sqlite|mongodb")
+        .prop_flat_map(|storage| (Just(storage), option::of("off|[1-9]{1,3}/s")));
+    let settings = values.prop_map(|(storage, limit)| {
+        let named = [("STORAGE", storage), ("RATE_LIMIT", limit)];
+        let given = |(name, value): (&str, Option<String>)| {
+            Some(Setting { name: name.to_owned(), value: value? })
+        };
+        named.into_iter().filter_map(given).collect::<Vec<_>>()
+    });
+    (settings, vec((step(), vec(answer(), 0..3)), 0..6)).prop_map(|(settings, steps)| {
         let mut clients = Vec::new();
         let mut played = Vec::new();
         for (step, answers) in steps {

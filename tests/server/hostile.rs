@@ -1,0 +1,254 @@
+//! Clients that mean no good, while others chat.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use radio_istic::client::{Client, Received};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    process::Process,
+    support::{history, within},
+};
+
+const HOSTILE: usize = 200;
+const HONEST: usize = 20;
+
+/// How much more memory may be resident when it is over, in bytes.
+const MEMORY_LEFT: u64 = 10_000_000;
+
+/// Numbers that look random and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn bytes(&mut self, most: u64) -> Vec<u8> {
+        let length = self.roll(most);
+        (0..length).map(|_| self.roll(256) as u8).collect()
+    }
+
+    fn text(&mut self) -> String {
+        String::from_utf8_lossy(&self.bytes(60)).into_owned()
+    }
+
+    fn json(&mut self, depth: u64) -> Value {
+        match self.roll(8) {
+            0 => Value::Null,
+            1 => json!(self.roll(u64::MAX)),
+            2 => json!(self.roll(2) == 0),
+            3 if depth > 0 => (0..self.roll(5)).map(|_| self.json(depth - 1)).collect(),
+            4 if depth > 0 => json!({ self.text(): self.json(depth - 1), "$where": "1" }),
+            5 => json!("x".repeat(self.roll(20_000) as usize)),
+            _ => json!(self.text()),
+        }
+    }
+
+    /// Something that a client might send as a text.
+    fn packet(&mut self) -> String {
+        let events = [
+            "authenticate",
+            "join-conversation",
+            "leave-conversation",
+            "send-message",
+            "typing-start",
+            "typing-stop",
+            "mark-as-read",
+            "list-conversations",
+            "disconnect",
+            "",
+        ];
+        let event = events[self.roll(events.len() as u64) as usize];
+        match self.roll(10) {
+            0 => self.text(),
+            1 => format!("42{}", self.text()),
+            2 => format!("42[\"{event}\",{{\"conversationId\":"),
+            3 => "4".repeat(self.roll(1_000) as usize),
+            4 => format!("451-[\"{event}\",{{\"_placeholder\":true,\"num\":0}}]"),
+            5 => format!("42{}[\"{event}\",{}]", self.roll(u64::MAX), self.json(4)),
+            6 => format!("42[\"{event}\",{}{}", "[".repeat(5_000), "]".repeat(5_000)),
+            7 => {
+                let ids: Vec<_> = (0..1_001).map(|_| self.text()).collect();
+                let payload = json!({ "conversationId": "c", "messageIds": ids, "userId": "m" });
+                format!("42{}", json!(["mark-as-read", payload]))
+            }
+            _ => {
+                let mut payload = json!({
+                    "id": self.text(),
+                    "conversationId": format!("pair-{}", self.roll(10)),
+                    "message": self.text(),
+                    "userId": "honest-1",
+                    "senderId": "honest-1",
+                    "recipientId": self.text(),
+                });
+                let fields: Vec<_> = payload.as_object().unwrap().keys().cloned().collect();
+                let field = &fields[self.roll(fields.len() as u64) as usize];
+                payload[field] = self.json(3);
+                format!("42{}{}", self.roll(100), json!([event, payload]))
+            }
+        }
+    }
+}
+
+/// Connects, misbehaves until it is thrown out or tired, and does it again.
+async fn misbehave(url: String, seed: u64, until: Instant) {
+    let mut dice = Dice(seed);
+    let websocket = format!("{}/socket.io/?EIO=4&transport=websocket", url.replace("http", "ws"));
+    while Instant::now() < until {
+        if dice.roll(8) == 0 {
+            // A session whose polls never come.
+            let polling = format!("{url}/socket.io/?EIO=4&transport=polling");
+            let _ = reqwest::get(&polling).await;
+            let body = dice.bytes(10_000);
+            let _ = reqwest::Client::new().post(&polling).body(body).send().await;
+            continue;
+        }
+        let Ok((mut socket, _)) = tokio_tungstenite::connect_async(&websocket).await else {
+            continue;
+        };
+        let _ = socket.send(Message::text("40")).await;
+        for _ in 0..dice.roll(200) {
+            let message = match dice.roll(40) {
+                0 => Message::text("x".repeat(1_000_001)),
+                1 => {
+                    let long = json!(["send-message", { "x": "y".repeat(900_000) }]);
+                    Message::text(format!("42{long}"))
+                }
+                2 => Message::binary(dice.bytes(5_000)),
+                3 => Message::Ping(dice.bytes(100).into()),
+                _ => Message::text(dice.packet()),
+            };
+            if socket.send(message).await.is_err() || Instant::now() > until {
+                break;
+            }
+            // Sometimes it reads what it is answered.
+            if dice.roll(3) == 0 {
+                let _ = tokio::time::timeout(Duration::from_millis(5), socket.next()).await;
+            }
+        }
+    }
+}
+
+/// Chats with the other one of a pair, and returns what was confirmed and what was received.
+async fn chat(
+    mut client: Client,
+    me: usize,
+    until: Instant,
+) -> (BTreeSet<String>, BTreeSet<String>) {
+    let conversation = format!("pair-{}", me / 2);
+    let other = format!("honest-{}", me ^ 1);
+    let (mut confirmed, mut received) = (BTreeSet::new(), BTreeSet::new());
+    let mut asked = HashMap::new();
+    let mut number = 0;
+    let mut next = tokio::time::interval(Duration::from_millis(200));
+    // Whoever sends the last message gives the other one the time to receive it.
+    while Instant::now() < until || asked.len() > 0 || !is_quiet(&mut client, &mut received).await {
+        tokio::select! {
+            _ = next.tick(), if Instant::now() < until => {
+                number += 1;
+                let message = json!({
+                    "conversationId": conversation,
+                    "recipientId": other,
+                    "message": format!("{me} says {number}"),
+                    "clientMessageId": format!("{me}-{number}"),
+                });
+                let ack = client.emit_with_ack("send-message", message).await.unwrap();
+                asked.insert(ack, ());
+            }
+            heard = client.receive() => match heard.unwrap().expect("the connection stands") {
+                Received::Ack { id, arguments } => {
+                    assert_eq!(arguments[0]["ok"], true, "{arguments:?}");
+                    asked.remove(&id);
+                    confirmed.insert(arguments[0]["message"]["id"].as_str().unwrap().to_owned());
+                }
+                received_event => note(received_event, &mut received),
+            }
+        }
+    }
+    (confirmed, received)
+}
+
+fn note(event: Received, received: &mut BTreeSet<String>) {
+    if let Received::Event { name, arguments } = event
+        && name == "receive-message"
+    {
+        received.insert(arguments[0]["id"].as_str().unwrap().to_owned());
+    }
+}
+
+/// Whether nothing comes for a while.
+async fn is_quiet(client: &mut Client, received: &mut BTreeSet<String>) -> bool {
+    match tokio::time::timeout(Duration::from_secs(2), client.receive()).await {
+        Ok(event) => {
+            note(event.unwrap().unwrap(), received);
+            false
+        }
+        Err(_) => true,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_disturbed_by_what_two_hundred_others_send() {
+    let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    let duration = Duration::from_secs(seconds.unwrap_or(5));
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::start_with(directory.path(), &[("RATE_LIMIT", "20/s,burst=40")]);
+
+    let mut honest = Vec::new();
+    for me in 0..HONEST {
+        let mut client = within(Client::connect(&server.url)).await.unwrap();
+        let user = json!({ "id": format!("honest-{me}") });
+        within(client.ask("authenticate", user)).await.unwrap();
+        honest.push(client);
+    }
+    let before = server.resident();
+    let until = Instant::now() + duration;
+    let chatting: Vec<_> = honest
+        .into_iter()
+        .enumerate()
+        .map(|(me, client)| tokio::spawn(chat(client, me, until)))
+        .collect();
+    let attacks: Vec<_> = (0..HOSTILE)
+        .map(|seed| tokio::spawn(misbehave(server.url.clone(), seed as u64, until)))
+        .collect();
+    for attack in attacks {
+        attack.await.unwrap();
+    }
+    let mut confirmed = Vec::new();
+    let mut received = Vec::new();
+    for chatting in chatting {
+        let (sent, heard) = chatting.await.unwrap();
+        assert!(!sent.is_empty());
+        confirmed.push(sent);
+        received.push(heard);
+    }
+    for me in 0..HONEST {
+        let missing: Vec<_> = confirmed[me].difference(&received[me ^ 1]).collect();
+        assert!(missing.is_empty(), "{me} was confirmed what the other one has not: {missing:?}");
+        let kept = history(&server.url, &format!("pair-{}", me / 2), &format!("honest-{me}")).await;
+        let kept: BTreeSet<_> =
+            kept.iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect();
+        assert!(confirmed[me].is_subset(&kept));
+    }
+    // Sessions that nobody goes on with end after a while.
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        let after = server.resident();
+        if after <= before + MEMORY_LEFT {
+            break;
+        }
+        let grown = (after - before) / 1_000_000;
+        assert!(Instant::now() < deadline, "{grown} MB more than before");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+    server.stop();
+}
