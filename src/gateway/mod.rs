@@ -218,9 +218,11 @@ impl Gateway {
         self.upgrades.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a polling session once it has fetched what it was sent.
-    async fn end_polling_behind_what_is_sent(self: Arc<Self>, sid: Sid) {
-        let has_unsent = || self.session(sid).is_some_and(|session| session.outlet.has_unsent());
+    /// Ends a polling session once it has fetched what it was sent: with the first poll that is
+    /// answered after `polled` bytes.
+    async fn end_polling_behind(self: Arc<Self>, sid: Sid, polled: u64) {
+        let has_unsent =
+            || self.session(sid).is_some_and(|session| session.outlet.polled_bytes() <= polled);
         let fetched = async {
             while has_unsent() {
                 tokio::time::sleep(Duration::from_millis(10)).await;

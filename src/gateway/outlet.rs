@@ -58,6 +58,11 @@ impl Outlet {
         self.polled.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// How many bytes polls were answered with so far.
+    pub fn polled_bytes(&self) -> u64 {
+        self.polled.load(Ordering::Relaxed)
+    }
+
     pub fn emit(&self, packet: &Packet) {
         // `42["event",payload]`
         let length = packet.event.len() + packet.payload.get().len() + 7;
@@ -94,6 +99,7 @@ impl Outlet {
     /// Tells the client why, and ends the transport behind that and what it was sent before.
     pub fn dismiss(&self, refusal: &Refusal, reason: &'static str) {
         let message = &*refusal.message();
+        let polled = self.polled_bytes();
         self.emit(&ServerEvent::refused(refusal, message, None).encode());
         if self.is_out.swap(true, Ordering::Relaxed) {
             return;
@@ -104,7 +110,7 @@ impl Outlet {
             Some(connection) => connection.end_behind_what_is_sent(),
             None => {
                 let gateway = self.gateway.clone();
-                tokio::spawn(gateway.end_polling_behind_what_is_sent(socket.id));
+                tokio::spawn(gateway.end_polling_behind(socket.id, polled));
             }
         }
     }
@@ -140,12 +146,8 @@ impl Outlet {
 
     /// Whether the reader has not taken yet what it was sent.
     pub fn is_behind(&self) -> bool {
-        !self.is_out.load(Ordering::Relaxed) && self.has_unsent()
-    }
-
-    /// The same, also of a socket that is sent nothing any more.
-    pub fn has_unsent(&self) -> bool {
-        self.socket.upgrade().is_some_and(|socket| self.unsent(&socket) > 0)
+        !self.is_out.load(Ordering::Relaxed)
+            && self.socket.upgrade().is_some_and(|socket| self.unsent(&socket) > 0)
     }
 
     /// Resolves when the reader has taken most of what it was sent, or is gone. Whoever asks for

@@ -387,7 +387,13 @@ mod tests {
     fn a_file_that_cannot_be_read_is_told_where() {
         let cases = [
             ("alice", "1:6: expected a step: CLIENT connects"),
-            ("alice shouts", "1:1: \"alice\" has not connected, nor has anybody else"),
+            ("alice shouts", "1:7: expected a step: CLIENT connects"),
+            ("alice awaits x", "1:1: \"alice\" has not connected, nor has anybody else"),
+            ("server has STORAGE=paper", "1:20: STORAGE: \"paper\" is not sqlite or mongodb"),
+            (
+                "server has RATE_LIMIT=off\nserver has RATE_LIMIT=off",
+                "2:12: RATE_LIMIT stands above",
+            ),
             ("a connects\na shouts", "2:3: expected a step: CLIENT connects"),
             ("a connects\nalcie > x", "2:1: \"alcie\" has not connected, expected a"),
             ("a connects\n  alcie < x", "2:3: \"alcie\" has not connected, expected a"),

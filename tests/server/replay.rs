@@ -136,6 +136,10 @@ fn what_does_not_go_on_is_told() {
         ("a connects\na > x\na expects no error\n", "line 3: a received error"),
         ("a connects\nserver restarts\na expects no disconnect\n", "line 3: a received disconnect"),
         ("a connects\na > x\na expects nothing within 1ms\n", "line 3: a received error"),
+        (
+            "a connects\nb connects\na vanishes\nb > x\n",
+            "line 4: somebody has vanished, and the server notices when it does: wait for it first (CLIENT awaits EVENT, or pause TIME)",
+        ),
     ];
     for (script, reason) in cases {
         let (_directory, path) = file(script);
@@ -152,7 +156,7 @@ fn a_file_that_cannot_be_played_is_named() {
         ("a connects\na > x {\"y\": }\n", ":2:13: expected JSON: expected value"),
         (
             "server has STORAGE=paper\na connects\n",
-            ": start a server of its own: STORAGE: \"paper\" is not sqlite or mongodb",
+            ":1:20: STORAGE: \"paper\" is not sqlite or mongodb",
         ),
         (
             "server has STORAGE=mongodb\na connects\n",
@@ -160,7 +164,7 @@ fn a_file_that_cannot_be_played_is_named() {
         ),
         (
             "server has ALLOWED_ORIGINS=x\na connects\n",
-            ": start a server of its own: ALLOWED_ORIGINS: \"x\" is not origins",
+            ":1:28: ALLOWED_ORIGINS: \"x\" is not origins",
         ),
     ];
     for (script, error) in cases {
