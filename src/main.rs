@@ -10,6 +10,9 @@ use clap::{Parser, Subcommand};
 use commands::{record, replay, serve, token};
 use radio_istic::config::{self, Settings};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A compact real-time chat server that speaks Socket.IO. Without a command, it serves.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]

@@ -34,6 +34,9 @@ pub use serve::serve;
 /// answer its heartbeat after as long, but its writer would go on waiting.
 const WRITE_PATIENCE: Duration = Duration::from_secs(45);
 
+/// Engine.IO's `close` packet in a WebSocket frame of a client's, masked with zeros.
+const GOODBYE: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'1'];
+
 /// A TCP connection, as those see it who do not read or write it.
 #[derive(Debug)]
 pub struct Connection {
@@ -79,7 +82,8 @@ impl Connection {
         self.written_before.store(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Nothing more is read from the client. Engine.IO then sends what waits, and closes.
+    /// Nothing more is read from the client of a WebSocket: it seems to say goodbye. Engine.IO then
+    /// sends what waits, and closes. At the end of a stream it would send nothing any more.
     pub fn end_behind_what_is_sent(&self) {
         self.is_deaf.store(true, Ordering::Release);
         // Wakes the reader. A connection that has ended already is as ended as it should be.
@@ -112,11 +116,18 @@ pub struct Stream {
     connection: Arc<Connection>,
     /// Ends the wait for a peer that takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    has_said_goodbye: bool,
+}
+
+impl Stream {
+    fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, stalled: None, has_said_goodbye: false }
+    }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -126,6 +137,9 @@ impl AsyncRead for Stream {
         loop {
             ready!(self.connection.tcp.poll_read_ready(cx))?;
             if self.connection.is_deaf.load(Ordering::Acquire) {
+                if !std::mem::replace(&mut self.has_said_goodbye, true) {
+                    buffer.put_slice(&GOODBYE);
+                }
                 return Poll::Ready(Ok(()));
             }
             match self.connection.tcp.try_read(buffer.initialize_unfilled()) {

@@ -69,7 +69,7 @@ pub async fn serve(
             request.extensions_mut().insert(via.clone());
             app.clone().oneshot(request.map(Body::new))
         });
-        let stream = TokioIo::new(Stream { connection, stalled: None });
+        let stream = TokioIo::new(Stream::new(connection));
         let connection = http.serve_connection(stream, answer).with_upgrades();
         let mut stopped = stopped.clone();
         tokio::spawn(async move {
