@@ -12,23 +12,29 @@ use crate::{
     storage::Conversation,
 };
 
-/// How many conversations are remembered, and for how many is remembered who awaits them.
-const REMEMBERED: usize = 65_536;
+/// How many conversations are remembered. Another one is looked up in a few microseconds.
+const REMEMBERED: usize = 8_192;
 
-/// How many users may await one conversation.
+/// For how many conversations is remembered who awaits them. Anybody can make up ids.
+const AWAITED: usize = 4_096;
+
+/// How many users may await one conversation, and all of them together.
 const AWAITING: usize = 1_000;
+const AWAITING_IN_ALL: usize = 16_384;
 
 pub struct Conversations {
     known: LruCache<Id, Conversation>,
     /// Who has joined a conversation that did not exist yet. They take part if it becomes an open
     /// room. One that was begun meanwhile may still stand here, and means nothing.
     awaited: LruCache<Id, Vec<Id>>,
+    /// How many users stand in `awaited`.
+    awaiting: usize,
 }
 
 impl Conversations {
     pub fn new() -> Self {
         // Bounded caches would take the room for all of their entries at once.
-        Self { known: LruCache::unbounded(), awaited: LruCache::unbounded() }
+        Self { known: LruCache::unbounded(), awaited: LruCache::unbounded(), awaiting: 0 }
     }
 
     pub fn knows(&self, id: &Id) -> bool {
@@ -54,8 +60,9 @@ impl Conversations {
         while self.known.len() > REMEMBERED {
             self.known.pop_lru();
         }
-        while self.awaited.len() > REMEMBERED {
-            self.awaited.pop_lru();
+        while self.awaited.len() > AWAITED || self.awaiting > AWAITING_IN_ALL {
+            let Some((_, users)) = self.awaited.pop_lru() else { break };
+            self.awaiting -= users.len();
         }
     }
 
@@ -64,6 +71,7 @@ impl Conversations {
         let users = self.awaited.get_or_insert_mut(id.clone(), Vec::new);
         if users.len() < AWAITING && !users.contains(user) {
             users.push(user.clone());
+            self.awaiting += 1;
         }
     }
 

@@ -86,7 +86,7 @@ impl Refusal {
             Self::RateLimited(_) => "Too many events. Wait before you send more.".into(),
             Self::TooManySockets => {
                 let max = MAX_SOCKETS_OF_USER;
-                format!("A user has at most {max} sockets: the oldest one is closed.").into()
+                format!("A user has at most {max} sockets: this one is closed.").into()
             }
             Self::StorageUnavailable => "The storage does not answer. Try again.".into(),
             Self::Internal => "Something went wrong on the server.".into(),

@@ -228,8 +228,9 @@ impl Delivery {
         if let Some(before) = self.sockets.unbind(socket) {
             self.go_offline(&before);
         }
-        if let Some(one_too_many) = self.sockets.bind(socket, user) {
-            one_too_many.outlet.dismiss(&Refusal::TooManySockets, "the user has too many sockets");
+        if self.sockets.bind(socket, user) {
+            // Not one of those that were there before: nobody may drive out somebody else.
+            session.outlet.dismiss(&Refusal::TooManySockets, "the user has too many sockets");
         }
     }
 

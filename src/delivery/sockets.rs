@@ -44,14 +44,13 @@ impl Sockets {
         self.sockets.get(&socket)?.user.as_ref()
     }
 
-    /// Makes the socket the user's. Returns one that the user has to lose, who has too many.
-    pub fn bind(&mut self, socket: SocketId, user: &Id) -> Option<Arc<Session>> {
-        let member = self.sockets.get_mut(&socket)?;
+    /// Makes the socket the user's. Returns whether the user has too many now.
+    pub fn bind(&mut self, socket: SocketId, user: &Id) -> bool {
+        let Some(member) = self.sockets.get_mut(&socket) else { return false };
         member.user = Some(user.clone());
         let sockets = self.of_user.entry(user.clone()).or_default();
         sockets.push(socket);
-        let oldest = (sockets.len() > MAX_SOCKETS_OF_USER).then(|| sockets[0])?;
-        self.sockets.get(&oldest).map(|member| member.session.clone())
+        sockets.len() > MAX_SOCKETS_OF_USER
     }
 
     /// Takes the socket from its user and out of all rooms. Returns the user if the socket had

@@ -103,6 +103,34 @@ impl Process {
         self.log.lock().unwrap().clone()
     }
 
+    /// Resolves when nobody is connected any more, and nothing is left that waits for somebody:
+    /// a session that never connects has 20 s, a request's head 30 s.
+    pub async fn is_left_by_all(&self) {
+        within(async {
+            loop {
+                let health = reqwest::get(format!("{}/health", self.url)).await.unwrap();
+                let health: Value = health.json().await.unwrap();
+                if health["connections"] == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        let open = || {
+            let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+            let targets =
+                descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+            targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+        };
+        let begun = Instant::now();
+        // The listener, the one of this test, and the process's own.
+        while open() > 8 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{} sockets stay open", open());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// The memory that the process has at the moment, in bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -121,7 +149,7 @@ impl Process {
         assert!(self.child.wait().unwrap().success());
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
