@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use commands::{record, replay, serve, token};
 use radio_istic::config::{self, Settings};
 
+#[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

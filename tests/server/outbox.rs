@@ -350,3 +350,33 @@ async fn a_server_that_is_no_replica_set_will_do() {
     let list = within(bob.ask("list-conversations", json!({}))).await.unwrap();
     assert_eq!(list["conversations"][0]["unreadCount"], 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn where_tokens_are_needed_nobody_gets_into_a_conversation_that_cannot_be_looked_up() {
+    const SECRET: &str = "a-secret-that-is-longer-than-32-bytes";
+    let Some(mut mongodb) = mongo::Server::start().await else { return };
+    let settings = Settings {
+        mongodb_uri: Some(mongodb.uri("chat")),
+        jwt_secret: Some(SECRET.into()),
+        ..Settings::default()
+    };
+    let server = Server::start_with(tempfile::tempdir().unwrap(), settings).await;
+    let tokens = radio_istic::tokens::Tokens::signed_with(SECRET).unwrap();
+    let connect = async |user: &str| {
+        let mut client = server.client().await;
+        let token = tokens.sign(&user.parse().unwrap(), Duration::from_secs(600)).unwrap();
+        within(client.ask("authenticate", json!({ "token": token }))).await.unwrap();
+        client
+    };
+    let mut alice = connect("alice").await;
+    assert_eq!(send(&mut alice, "known", "Before").await["ok"], true);
+    mongodb.kill();
+    assert_eq!(send(&mut alice, "known", "Meanwhile").await["ok"], true, "it is remembered");
+    let mut mallory = connect("mallory").await;
+    assert_eq!(send(&mut mallory, "known", "Me too").await["error"]["code"], "not_a_participant");
+    for event in ["send-message", "join-conversation", "typing-start", "mark-as-read"] {
+        let payload = json!({ "conversationId": "somebody-else-s", "message": "Let me in" });
+        let answer = within(mallory.ask(event, payload)).await.unwrap();
+        assert_eq!(answer["error"]["code"], "storage_unavailable", "{event}");
+    }
+}

@@ -1,11 +1,12 @@
 //! The database is another backend's as well: its documents are read as they are, and what is
 //! unknown in them stays.
 
+use futures_util::FutureExt;
 use mongodb::{
     Collection,
     bson::{Bson, DateTime, Document, doc, oid::ObjectId},
 };
-use radio_istic::config::Settings;
+use radio_istic::{client::Received, config::Settings};
 use serde_json::json;
 
 use crate::{
@@ -236,6 +237,48 @@ async fn two_servers_that_write_to_one_conversation_count_right() {
     let message = json!({ "conversationId": "c1", "message": "Too late" });
     let answer = within(first.ask("send-message", message)).await.unwrap();
     assert_eq!(answer["error"]["code"], "not_a_participant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_from_a_conversation_hears_nothing_of_it_any_more() {
+    let Some(shared) = Shared::new().await else { return };
+    let server = start(&shared).await;
+    let mut alice = server.user("alice").await;
+    let mut bob = server.user("bob").await;
+    let begin = json!({ "conversationId": "c1", "recipientId": "bob", "message": "Hello" });
+    let begun = within(alice.ask("send-message", begin)).await.unwrap();
+    let join = json!({ "conversationId": "c1" });
+    within(bob.ask("join-conversation", join.clone())).await.unwrap();
+    let mut carol = server.user("carol").await;
+
+    let change = doc! { "$set": { "participants": ["alice", "carol"] } };
+    collection(&shared, "conversations").update_one(doc! {}, change).await.unwrap();
+    // Bob's socket is still in the room.
+    let message = json!({ "conversationId": "c1", "message": "Without Bob" });
+    within(alice.ask("typing-start", join.clone())).await.unwrap();
+    within(alice.ask("send-message", message)).await.unwrap();
+    let read = json!({ "conversationId": "c1", "messageIds": [begun["message"]["id"]] });
+    within(carol.ask("mark-as-read", read)).await.unwrap();
+    for event in
+        ["join-conversation", "send-message", "typing-start", "typing-stop", "mark-as-read"]
+    {
+        let payload = json!({ "conversationId": "c1", "message": "Am I still here?" });
+        let answer = within(bob.ask(event, payload)).await.unwrap();
+        assert_eq!(answer["error"]["code"], "not_a_participant", "{event}");
+    }
+    let list = within(bob.ask("list-conversations", json!({}))).await.unwrap();
+    assert_eq!(list["conversations"], json!([]));
+    // The answer above comes behind all that Bob was sent.
+    let about_it = ["receive-message", "user-typing", "messages-read"];
+    let mut heard = Vec::new();
+    while let Some(Ok(Some(received))) = bob.receive().now_or_never() {
+        if let Received::Event { name, .. } = received
+            && about_it.contains(&&*name)
+        {
+            heard.push(name);
+        }
+    }
+    assert_eq!(heard, ["receive-message"], "only the first message");
 }
 
 #[tokio::test(flavor = "multi_thread")]
