@@ -259,6 +259,23 @@ mod tests {
         assert_eq!("20/s,open=1".parse::<Rate>(), Err(()));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_header_of_a_proxy_is_an_address_or_none(value in proptest::collection::vec(32_u8..=255, 0..60)) {
+            let header = HeaderName::from_static("x-forwarded-for");
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = axum::http::HeaderValue::from_bytes(&value) {
+                headers.insert(&header, value);
+            }
+            forwarded_address(&headers, &header);
+        }
+
+        #[test]
+        fn any_text_is_a_limit_or_none(text in "[0-9/s,burst=open -]*") {
+            let _ = (text.parse::<Rate>(), text.parse::<ConnectionLimit>());
+        }
+    }
+
     #[test]
     fn what_comes_after_a_burst_has_to_wait() {
         let mut throttle = Throttle::new("1/s,burst=2".parse().unwrap());

@@ -6,11 +6,12 @@ mod origins;
 use std::{
     borrow::Cow,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use axum::{
     Json, Router,
-    body::HttpBody,
+    body::{Body, HttpBody},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
@@ -18,7 +19,10 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::{
+    cors::{AllowHeaders, AllowOrigin, CorsLayer},
+    timeout::TimeoutBody,
+};
 
 use crate::{
     config::Config,
@@ -31,6 +35,9 @@ use crate::{
 };
 
 pub use origins::Origins;
+
+/// How long the parts of a polling request may be apart.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 struct App {
@@ -113,6 +120,8 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
         app.gateway.websocket_requested(session, &via);
     }
     let is_poll = request.method() == Method::GET;
+    // A body that never ends would keep its session busy.
+    let request = request.map(|body| Body::new(TimeoutBody::new(BODY_PATIENCE, body)));
     let response = next.run(without_buffer(request)).await;
     if is_poll
         && let Some(session) = session

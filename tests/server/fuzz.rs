@@ -1,0 +1,116 @@
+//! Whatever reads what others have written, with what nobody would write.
+
+use proptest::prelude::*;
+use radio_istic::{
+    config::{Config, LogConfig, Settings},
+    contract::{ClientEvent, Incoming},
+};
+use serde_json::Value;
+
+const EVENTS: [&str; 9] = [
+    "authenticate",
+    "join-conversation",
+    "leave-conversation",
+    "send-message",
+    "typing-start",
+    "typing-stop",
+    "mark-as-read",
+    "list-conversations",
+    "no-such-event",
+];
+
+const FIELDS: [&str; 14] = [
+    "id",
+    "name",
+    "email",
+    "avatar",
+    "token",
+    "conversationId",
+    "recipientId",
+    "message",
+    "senderId",
+    "clientMessageId",
+    "messageIds",
+    "before",
+    "after",
+    "limit",
+];
+
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+        "[0-9a-f]{24}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 64, 8, |inner| {
+        let field = prop_oneof![prop::sample::select(&FIELDS[..]).prop_map(String::from), ".*"];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..8).prop_map(Value::from),
+            prop::collection::vec((field, inner), 0..8)
+                .prop_map(|fields| fields.into_iter().collect()),
+        ]
+    })
+}
+
+/// Reads a packet's arguments as they come from a client.
+fn decode(text: &str) {
+    if let Ok(incoming) = serde_json::from_str::<Incoming>(text)
+        && let Err(refusal) = ClientEvent::decode(&incoming)
+    {
+        assert!(refusal.message().chars().count() <= 300, "{refusal:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_packet_is_read_or_refused(text in ".*") {
+        decode(&text);
+    }
+
+    #[test]
+    fn any_payload_is_read_or_refused_in_a_few_words(
+        event in prop::sample::select(&EVENTS[..]),
+        payload in json(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let text = serde_json::json!([event, payload]).to_string();
+        decode(&text);
+        let mut end = cut.index(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        decode(&text[..end]);
+    }
+
+    #[test]
+    fn any_setting_is_used_or_refused_in_one_line(text in ".*", which in 0..13_usize) {
+        let mut settings = Settings { sqlite_path: Some(":memory:".into()), ..Settings::default() };
+        let setting = [
+            &mut settings.port,
+            &mut settings.host,
+            &mut settings.sqlite_path,
+            &mut settings.mongodb_uri,
+            &mut settings.allowed_origins,
+            &mut settings.jwt_secret,
+            &mut settings.jwt_public_key,
+            &mut settings.rate_limit,
+            &mut settings.connection_limit,
+            &mut settings.trusted_proxy,
+            &mut settings.demo,
+            &mut settings.log_format,
+            &mut settings.rust_log,
+        ].into_iter().nth(which).unwrap();
+        *setting = Some(text);
+        // Names of hosts are not looked up here.
+        prop_assume!(!settings.mongodb_uri.as_ref().is_some_and(|uri| uri.trim().starts_with("mongodb+srv")));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let configured = runtime.block_on(Config::new(&settings)).map(drop);
+        for refused in [configured, LogConfig::new(&settings).map(drop)].into_iter().filter_map(Result::err) {
+            let line = format!("{refused:#}");
+            prop_assert!(!line.contains('\n'), "{}", line);
+        }
+    }
+}
