@@ -5,10 +5,13 @@
 const PATIENCE = 10_000;
 /** When to try again where the server does not say: its storage is away. */
 const PAUSE = 2_000;
+/** Whoever is refused again and again in less than two seconds seems not to listen, and is cut off. */
+const QUIET = 2_100;
 
 export class Line {
   #socket;
   #heldUntil = 0;
+  #refusedAt = -Infinity;
 
   constructor(token) {
     // The server closes with whom it does not know, so the token comes first of all.
@@ -33,7 +36,7 @@ export class Line {
       const answer = await this.#emit(event, payload);
       const pause = pauseAfter(answer);
       if (!pause) return answer;
-      this.#heldUntil = Date.now() + pause;
+      this.#hold(pause);
     }
   }
 
@@ -47,6 +50,14 @@ export class Line {
     return new Promise((resolve) => {
       this.#socket.timeout(PATIENCE).emit(event, payload, (lost, answer) => resolve(lost ? { ok: false } : answer));
     });
+  }
+
+  /** Nothing is asked for so long; for longer, if this is not the first refusal in a row. */
+  #hold(pause) {
+    const now = Date.now();
+    const isFirst = now - this.#refusedAt > QUIET;
+    this.#refusedAt = now;
+    this.#heldUntil = now + (isFirst ? pause : Math.max(pause, QUIET));
   }
 
   async #held() {

@@ -206,7 +206,8 @@ function renderCurrent() {
   setText(byId('empty'), current.isOpen
     ? 'Nobody has said anything yet. Be the first: it stays here for whoever comes later.'
     : `This is the beginning of what you and ${other.name} have to say to each other.`);
-  const names = [...current.typing.values()];
+  // So short that it can be read what they do.
+  const names = [...current.typing.values()].map((name) => (name.length > 30 ? `${name.slice(0, 30)}…` : name));
   const verb = names.length === 1 ? 'is' : 'are';
   setText(byId('typing'), names.length > 0 ? `${names.join(', ')} ${verb} typing…` : '');
   messages.render();

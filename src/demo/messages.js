@@ -71,8 +71,7 @@ export class Messages {
   /** Somebody has said something that was not seen. */
   unseen(message) {
     const hasOthers = this.#chat.unread(this.#conversation).some(({ id }) => id !== message.id);
-    if (!hasOthers) this.#newFrom = message.id;
-    else this.#newFrom ??= message.id;
+    if (!hasOthers || !this.#conversation.has(this.#newFrom)) this.#newFrom = message.id;
   }
 
   /** The user has said something, and has seen all above. */
