@@ -113,6 +113,8 @@ export class Messages {
     else if (anchor) this.#hold(anchor);
     this.look();
     this.#offerJump();
+    // At the top already, nobody can scroll there.
+    if (opens) this.#scrolled();
   }
 
   /** What is to be shown: keys in their order, each with a signature and how to build it. */
