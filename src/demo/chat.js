@@ -2,7 +2,7 @@
 // It knows nothing of the page. Whoever shows it listens to `change`, `message`, `missed`,
 // `failed` and `notice`.
 
-import { Conversation, LOBBY, directId } from './conversation.js';
+import { Conversations, LOBBY, directId } from './conversation.js';
 import { History } from './history.js';
 import { newId } from './identity.js';
 import { Line } from './line.js';
@@ -13,12 +13,14 @@ import { Receipts } from './receipts.js';
 import { Typing } from './typing.js';
 
 /** What becomes of these, the page shows in another way, or they are sent again. */
-const QUIET = new Set(['send-message', 'mark-as-read', 'typing-start', 'typing-stop']);
+const QUIET_EVENTS = new Set(['send-message', 'mark-as-read', 'typing-start', 'typing-stop']);
+/** What is refused because of these is asked again, or in another way. */
+const QUIET_CODES = new Set(['rate_limited', 'storage_unavailable', 'message_not_found']);
 
 export class Chat extends EventTarget {
   people = new People();
   /** Conversations by id. */
-  conversations = new Map();
+  conversations = new Conversations();
   /** Whether the server knows who this is. */
   connected = false;
   /** Whether it ever did. */
@@ -47,22 +49,20 @@ export class Chat extends EventTarget {
     this.#typing = new Typing(this.#line);
     this.#outbox = new Outbox(me.id, (message) => this.#post(message));
     this.#receipts = new Receipts(this.#line, (id, ids) => this.#settle(id, ids));
-    this.#open(LOBBY, { isOpen: true });
+    this.conversations.open(LOBBY, { isOpen: true });
     const begun = windowMemory.get(`begun ${me.id}`);
-    if (begun) this.#open(begun.id, begun);
-    for (const message of this.#outbox.messages) this.#open(message.conversationId, message.open);
+    if (begun) this.conversations.open(begun.id, begun);
+    for (const message of this.#outbox.messages) this.conversations.open(message.conversationId, message.open);
     this.#listen();
   }
 
   /** The conversation with one other person, which the first message begins. */
   with(userId) {
-    for (const conversation of this.conversations.values()) {
-      const { isOpen, participants } = conversation;
-      if (!isOpen && participants.length === 2 && participants.includes(userId)) return conversation;
-    }
+    const known = this.conversations.between(this.me.id, userId);
+    if (known) return known;
     const begun = { id: directId(this.me.id, userId), participants: [this.me.id, userId] };
     windowMemory.set(`begun ${this.me.id}`, begun);
-    return this.#open(begun.id, begun);
+    return this.conversations.open(begun.id, begun);
   }
 
   /** The other one in a conversation of two. */
@@ -196,8 +196,7 @@ export class Chat extends EventTarget {
       else typing?.delete(userId);
     });
     on('error', ({ code, message, event }) => {
-      const isAskedAgain = event && (code === 'rate_limited' || code === 'storage_unavailable');
-      if (!QUIET.has(event) && !isAskedAgain) this.tell('notice', message);
+      if (!QUIET_EVENTS.has(event) && !(event && QUIET_CODES.has(code))) this.tell('notice', message);
     });
   }
 
@@ -246,12 +245,11 @@ export class Chat extends EventTarget {
       for (const { conversationId, isOpen, participants, lastMessage, unreadCount } of answer.conversations) {
         participants.forEach((participant) => this.people.meet(participant));
         const ids = participants.map(({ id }) => id);
-        const conversation = this.#open(conversationId, { isOpen, participants: ids });
+        const conversation = this.conversations.open(conversationId, { isOpen, participants: ids });
         conversation.listed = true;
         conversation.lastMessage = lastMessage;
-        if (!isOpen && !conversation.loaded) {
-          conversation.beyond = Math.max(0, unreadCount - this.unread(conversation).length);
-        }
+        conversation.told = isOpen ? 0 : unreadCount;
+        if (!conversation.loaded) conversation.beyond = Math.max(0, conversation.told - this.unread(conversation).length);
         before = conversationId;
       }
       hasMore = answer.hasMore;
@@ -272,7 +270,7 @@ export class Chat extends EventTarget {
   #received(message) {
     // Who takes part in a conversation that is new here, the server knows.
     if (!this.conversations.has(message.conversationId)) this.#list();
-    const conversation = this.#open(message.conversationId, {});
+    const conversation = this.conversations.open(message.conversationId);
     if (!conversation.isOpen && !conversation.participants.includes(message.senderId)) {
       conversation.participants.push(message.senderId);
     }
@@ -305,18 +303,6 @@ export class Chat extends EventTarget {
     const conversation = this.conversations.get(id);
     conversation.markRead(ids ?? conversation.messages.map(({ id }) => id), this.me.id);
     this.change();
-  }
-
-  #open(id, { isOpen = false, participants = [] }) {
-    let conversation = this.conversations.get(id);
-    if (!conversation) {
-      conversation = new Conversation(id, { isOpen, participants });
-      this.conversations.set(id, conversation);
-    } else if (participants.length > 0) {
-      conversation.participants = [...participants];
-      conversation.isOpen = isOpen;
-    }
-    return conversation;
   }
 
   #recipient({ isOpen, participants }) {

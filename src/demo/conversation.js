@@ -5,7 +5,7 @@ export const LOBBY = 'lobby';
 /** This many messages are kept of a conversation whose end is followed, at the least. */
 const KEPT = 500;
 
-export class Conversation {
+class Conversation {
   isOpen;
   participants;
   /** Those that are loaded, in their order. */
@@ -26,6 +26,8 @@ export class Conversation {
   since = '';
   /** How many unread messages there are beside those that are loaded. */
   beyond = 0;
+  /** How many unread messages the server told of when it was asked last. */
+  told = 0;
 
   constructor(id, { isOpen = false, participants = [] }) {
     this.id = id;
@@ -69,6 +71,24 @@ export class Conversation {
     for (const { id, readBy } of this.messages) {
       if (read.has(id) && !readBy.includes(reader)) readBy.push(reader);
     }
+  }
+}
+
+/** All that are known, by id. */
+export class Conversations extends Map {
+  /** The one with this id, new if need be; participants that are known now replace those before. */
+  open(id, { isOpen = false, participants = [] } = {}) {
+    const known = this.get(id);
+    if (!known) this.set(id, new Conversation(id, { isOpen, participants }));
+    else if (participants.length > 0) Object.assign(known, { isOpen, participants: [...participants] });
+    return this.get(id);
+  }
+
+  /** The one of these two people, if it has begun. */
+  between(...users) {
+    const isTheirs = ({ isOpen, participants }) =>
+      !isOpen && participants.length === 2 && users.every((user) => participants.includes(user));
+    return [...this.values()].find(isTheirs);
   }
 }
 

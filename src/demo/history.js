@@ -58,6 +58,8 @@ export class History {
     for (let pages = 0, hasMore = true; hasMore; pages += 1) {
       if (pages === MISSED_PAGES) return this.#startOver(conversation);
       const answer = await this.#join(conversation, { after });
+      // Of a server that was begun anew, nothing is left that was known.
+      if (answer.error) return this.#startOver(conversation);
       if (!answer.ok) return;
       const [first] = answer.messages;
       if (first && pages === 0) this.#chat.tell('missed', { conversation, first });
@@ -69,9 +71,10 @@ export class History {
     if (newest.ok) this.#chat.take(conversation, newest.messages);
   }
 
-  /** Too much was missed to load all of it. */
+  /** Forgets what is loaded, because the way from there to the newest messages is too long. */
   async #startOver(conversation) {
     conversation.forget();
+    conversation.beyond = conversation.told;
     await this.load(conversation);
     const [first] = conversation.messages;
     if (first) this.#chat.tell('missed', { conversation, first });

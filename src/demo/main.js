@@ -41,6 +41,8 @@ byId('app').hidden = false;
 byId('me').append(avatar(me), h('div', {}, h('strong', {}, me.name), h('p', { className: 'hint', id: 'state' })));
 byId('other').href = `/?user=${newId('guest')}&name=Guest`;
 byId('other').textContent = 'be a guest';
+// Where a token is needed, a guest has none.
+if (me.token) byId('nobody').textContent = 'Nobody else is here yet.';
 byId('back').append(icon('back'));
 
 // The conversation stands in the address, so that a phone's back button leads back to the list.

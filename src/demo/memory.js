@@ -47,9 +47,11 @@ export class Marks {
 
   /** Moves a mark on, never back. */
   raise(conversationId, id) {
-    if (!id || this.#ids.get(conversationId) >= id) return false;
+    if (!id || this.#ids.get(conversationId) >= id) return;
     this.#ids.set(conversationId, id);
-    lastingMemory.set(this.#name, Object.fromEntries(this.#ids));
-    return true;
+    // Other windows of this user keep theirs in the same place.
+    const all = new Map(Object.entries(lastingMemory.get(this.#name) ?? {}));
+    if (!(all.get(conversationId) >= id)) all.set(conversationId, id);
+    lastingMemory.set(this.#name, Object.fromEntries(all));
   }
 }

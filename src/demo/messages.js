@@ -124,7 +124,7 @@ export class Messages {
     for (const message of messages) {
       const day = dayOf(message.timestamp);
       const isNewDay = !before || dayOf(before.timestamp) !== day;
-      if (isNewDay) items.push(line(`day ${day}`, 'day', dayName(day)));
+      if (isNewDay) items.push(line(`day ${keyOf(message)}`, 'day', dayName(day)));
       const isNew = message.id && message.id === this.#newFrom;
       if (isNew) items.push(line('new', 'new', 'New messages'));
       const follows = !isNewDay && !isNew && before?.senderId === message.senderId

@@ -333,6 +333,77 @@ async fn what_was_missed_leaves_no_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_missed_very_much_goes_on_with_the_newest() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let (url, port) = (server.url.clone(), server.url.rsplit(':').next().unwrap().to_owned());
+    let Some(alice) = page(&url, "alice", DESKTOP).await else { return };
+    alice.say("Before").await;
+    alice.wait("sent", "return Boolean(document.querySelector('.own .tick.sent'));", vec![]).await;
+    let directory = server.stop().await;
+    alice.sees("#banner", "The connection is lost").await;
+    let server = Server::start_in(directory).await;
+    let mut bob = server.user("bob").await;
+    for number in 1..=1_100 {
+        let message = json!({ "conversationId": "lobby", "message": format!("Missed {number}.") });
+        bob.emit("send-message", message).await.unwrap();
+    }
+    within(bob.ask("leave-conversation", json!({ "conversationId": "-" }))).await.unwrap();
+    let directory = server.stop().await;
+    let server = Process::start_at(directory.path(), &port);
+    alice.sees(".content", "Missed 1100.").await;
+    alice.sees_no("#banner").await;
+    let few = "return document.querySelectorAll('.message').length === 100;";
+    alice.wait("the newest page", few, vec![]).await;
+    alice.sees(".new", "New messages").await;
+    server.kill();
+
+    // A server that was begun anew is shown as it is.
+    let empty = tempfile::tempdir().unwrap();
+    let server = Process::start_at(empty.path(), &port);
+    alice.sees("#empty", "Nobody has said anything yet").await;
+    let mut bob = Client::connect(&server.url).await.unwrap();
+    let message = json!({ "conversationId": "lobby", "senderId": "bob", "message": "Anew" });
+    bob.ask("send-message", message).await.unwrap();
+    alice.sees(".content", "Anew").await;
+    assert_eq!(alice.run(CONTENTS).await, json!(["Anew"]));
+    alice.sees_no("#notice").await;
+    alice.stop().await;
+    server.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_stored_at_the_moment_waits_and_holds_what_comes_after_it() {
+    let _turn = alone().await;
+    let server = Server::start().await;
+    let Some(browser) = Browser::start(DESKTOP).await else { return };
+    browser.open(&server.url).await;
+    browser.sees("#welcome", "Choose a face").await;
+    // The page's own modules, and a server whose storage is away once.
+    let script = "const done = arguments[0];
+        const sent = [];
+        const answer = (message) => {
+          sent.push([message, Math.round((performance.now() - began) / 1_000)]);
+          if (sent.length > 1) return { ok: true };
+          return { ok: false, error: { code: 'storage_unavailable', message: '' } };
+        };
+        const emit = (event, { message }, answered) => setTimeout(() => answered(null, answer(message)));
+        window.io = () => ({ id: 'a', connected: true, on() {}, timeout: () => ({ emit }) });
+        const began = performance.now();
+        Promise.all([import('/demo/line.js'), import('/demo/outbox.js')]).then(async ([{ Line }, { Outbox }]) => {
+          const line = new Line();
+          const outbox = new Outbox('alice', ({ content }) => line.ask('send-message', { message: content }));
+          for (const content of ['One', 'Two']) outbox.add({ clientMessageId: content, content, state: 'waiting' });
+          await outbox.flush();
+          done(sent);
+        });";
+    let sent = within(browser.page.execute_async(script, vec![])).await.unwrap();
+    assert_eq!(sent, json!([["One", 0], ["One", 2], ["Two", 2]]));
+    browser.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_tab_and_what_is_new_are_known() {
     let _turn = alone().await;
     let server = Server::start().await;
