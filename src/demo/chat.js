@@ -13,7 +13,7 @@ import { Receipts } from './receipts.js';
 import { Typing } from './typing.js';
 
 /** What becomes of these, the page shows in another way, or they are sent again. */
-const QUIET_EVENTS = new Set(['send-message', 'mark-as-read', 'typing-start', 'typing-stop']);
+const QUIET_EVENTS = new Set(['authenticate', 'send-message', 'mark-as-read', 'typing-start', 'typing-stop']);
 /** What is refused because of these is asked again, or in another way. */
 const QUIET_CODES = new Set(['rate_limited', 'storage_unavailable', 'message_not_found']);
 

@@ -24,7 +24,11 @@ export class History {
     if (conversation.loaded || !this.#chat.listed || !this.#chat.connected) return;
     const answer = await this.#join(conversation);
     // After a lost connection it is tried again.
-    if (!answer.ok || conversation.loaded) return;
+    if (answer.ok && !conversation.loaded) this.#begin(conversation, answer);
+  }
+
+  /** Takes the newest messages, where none are loaded. */
+  #begin(conversation, answer) {
     conversation.loaded = true;
     conversation.hasMore = answer.hasMore;
     const known = this.#chat.unread(conversation).length;
@@ -73,9 +77,11 @@ export class History {
 
   /** Forgets what is loaded, because the way from there to the newest messages is too long. */
   async #startOver(conversation) {
+    const answer = await this.#join(conversation);
+    if (!answer.ok) return;
     conversation.forget();
     conversation.beyond = conversation.told;
-    await this.load(conversation);
+    this.#begin(conversation, answer);
     const [first] = conversation.messages;
     if (first) this.#chat.tell('missed', { conversation, first });
   }

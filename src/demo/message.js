@@ -45,5 +45,6 @@ function failed({ clientMessageId, reason }, { resend, discard }) {
     button.addEventListener('click', () => act(clientMessageId));
     return button;
   };
-  return h('p', { className: 'failed' }, `Not sent: ${reason} `, button('Send again', resend), ' ', button('Discard', discard));
+  const why = h('p', {}, `Not sent: ${reason}`);
+  return h('div', { className: 'failed' }, why, button('Send again', resend), button('Discard', discard));
 }
