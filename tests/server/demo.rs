@@ -44,6 +44,18 @@ fn limited() -> Settings {
     Settings { rate_limit: Some("20/s,burst=40".into()), ..Settings::default() }
 }
 
+/// Writes so many messages; a client that never reads what it is told would be cut off.
+async fn fill_the_lobby(client: &mut Client, count: u32, text: impl Fn(u32) -> String) {
+    for number in 1..=count {
+        let message = json!({ "conversationId": "lobby", "message": text(number) });
+        if number % 20 == 0 || number == count {
+            within(client.ask("send-message", message)).await.unwrap();
+        } else {
+            client.emit("send-message", message).await.unwrap();
+        }
+    }
+}
+
 /// What each message that is shown says.
 const CONTENTS: &str =
     "return [...document.querySelectorAll('.content')].map((content) => content.innerText);";
@@ -239,11 +251,7 @@ async fn older_messages_come_without_a_jump_and_new_ones_are_marked() {
     let server = Server::start().await;
     let Some(alice) = Browser::start(DESKTOP).await else { return };
     let mut bob = server.user("bob").await;
-    for number in 1..=240 {
-        let message = json!({ "conversationId": "lobby", "message": format!("Number {number}") });
-        bob.emit("send-message", message).await.unwrap();
-    }
-    bob.ask("leave-conversation", json!({ "conversationId": "-" })).await.unwrap();
+    fill_the_lobby(&mut bob, 240, |number| format!("Number {number}")).await;
     alice.open(&address(&server.url, "alice")).await;
     alice.sees(".content", "Number 240").await;
     let count = "return document.querySelectorAll('.message').length;";
@@ -344,11 +352,7 @@ async fn whoever_has_missed_very_much_goes_on_with_the_newest() {
     alice.sees("#banner", "The connection is lost").await;
     let server = Server::start_in(directory).await;
     let mut bob = server.user("bob").await;
-    for number in 1..=1_100 {
-        let message = json!({ "conversationId": "lobby", "message": format!("Missed {number}.") });
-        bob.emit("send-message", message).await.unwrap();
-    }
-    within(bob.ask("leave-conversation", json!({ "conversationId": "-" }))).await.unwrap();
+    fill_the_lobby(&mut bob, 1_100, |number| format!("Missed {number}.")).await;
     let directory = server.stop().await;
     let server = Process::start_at(directory.path(), &port);
     alice.sees(".content", "Missed 1100.").await;
@@ -704,10 +708,7 @@ async fn of_a_long_history_only_a_part_is_in_the_page() {
     let server = Server::start().await;
     let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
     let mut bob = server.user("bob").await;
-    for number in 1..=620 {
-        let message = json!({ "conversationId": "lobby", "message": format!("Number {number}.") });
-        bob.emit("send-message", message).await.unwrap();
-    }
+    fill_the_lobby(&mut bob, 620, |number| format!("Number {number}.")).await;
     alice.sees(".content", "Number 620.").await;
     alice.page.refresh().await.unwrap();
     alice.sees(".content", "Number 620.").await;
