@@ -12,6 +12,11 @@ export function h(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** Sets a text, if it is another one: what is set anew is announced and laid out anew. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** A user's face, or the initials of one who has none of this page's. */
 export function avatar(user) {
   const name = user.name || user.id;
@@ -29,31 +34,3 @@ export function avatar(user) {
 function hue(id) {
   return [...id].reduce((sum, character) => (sum * 31 + character.codePointAt(0)) >>> 0, 7) % 8;
 }
-
-/** A text in which addresses are links. */
-export function linked(text) {
-  const pieces = text.split(/(https?:\/\/[^\s<>"]*[^\s<>".,;:!?')\]}])/g);
-  return pieces.map((piece, index) => {
-    // What the parentheses have caught stands at the odd places.
-    if (index % 2 === 0) return piece;
-    return h('a', { href: piece, textContent: piece, target: '_blank', rel: 'noopener noreferrer nofollow' });
-  });
-}
-
-const time = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
-const date = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'long', year: 'numeric' });
-const shortDate = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
-
-export const timeOf = (timestamp) => time.format(new Date(timestamp));
-
-export function dayOf(timestamp) {
-  const days = Math.round((startOfDay(new Date()) - startOfDay(new Date(timestamp))) / 86_400_000);
-  return days === 0 ? 'Today' : days === 1 ? 'Yesterday' : date.format(new Date(timestamp));
-}
-
-/** The time of today's messages, the day of older ones. */
-export function shortTimeOf(timestamp) {
-  return dayOf(timestamp) === 'Today' ? timeOf(timestamp) : shortDate.format(new Date(timestamp));
-}
-
-const startOfDay = (day) => new Date(day.getFullYear(), day.getMonth(), day.getDate());

@@ -1,27 +1,51 @@
-// Who is in front of this page: from the address, else remembered, else asked.
+// Who is in front of this page: from a token or the address, else remembered, else asked.
 
 import { AVATARS, byId, h } from './dom.js';
+import { lastingMemory, windowMemory } from './memory.js';
 
-const KEY = 'radio-istic';
+/** Behind this in the address a token may stand. */
+export const TOKEN = '#token=';
 
-/** `{ id, name, avatar }`. `/?user=alice&name=Alice` is somebody else than the other windows. */
+/**
+ * `{ id, name, avatar, token, isNew }`. `/?user=alice&name=Alice` is somebody else than the other windows;
+ * a token says by itself who it is for.
+ */
 export async function identity() {
   const query = new URLSearchParams(location.search);
-  const id = query.get('user');
-  if (id) return { id, name: query.get('name') || id, avatar: query.get('avatar') ?? faceOf(id) };
-  return remembered() ?? ask();
+  const token = takeToken();
+  const id = (token && userOf(token)) ?? query.get('user');
+  const given = id && (query.get('name') || !token);
+  if (given) return { id, name: query.get('name') || id, avatar: query.get('avatar') ?? faceOf(id), token };
+  const memory = id ? `me ${id}` : 'me';
+  const known = lastingMemory.get(memory);
+  const me = known ?? await ask(id);
+  if (!known) lastingMemory.set(memory, me);
+  return { ...me, token, isNew: !known };
 }
 
-function remembered() {
+/** A token is a secret: it does not stay in the address. */
+function takeToken() {
+  if (location.hash.startsWith(TOKEN)) {
+    windowMemory.set('token', location.hash.slice(TOKEN.length));
+    history.replaceState(null, '', location.pathname + location.search);
+  }
+  return windowMemory.get('token') ?? undefined;
+}
+
+/** Whom a token is for, as the server will read it. Whether it is good, only the server knows. */
+function userOf(token) {
   try {
-    const me = JSON.parse(localStorage.getItem(KEY));
-    return me && typeof me.id === 'string' && typeof me.name === 'string' ? me : null;
+    const bytes = atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/'));
+    const text = new TextDecoder().decode(Uint8Array.from(bytes, (byte) => byte.codePointAt(0)));
+    const { sub, id, userId } = JSON.parse(text);
+    const user = sub ?? id ?? userId;
+    return user === undefined ? null : String(user);
   } catch {
     return null;
   }
 }
 
-function ask() {
+function ask(id) {
   const welcome = byId('welcome');
   const form = welcome.querySelector('form');
   AVATARS.forEach(({ face, address }, index) => {
@@ -30,6 +54,7 @@ function ask() {
     byId('avatars').append(h('label', { className: 'face' }, input, image));
   });
   welcome.hidden = false;
+  byId('name').value = id ?? '';
   byId('name').focus();
   return new Promise((resolve) => {
     form.addEventListener('submit', (event) => {
@@ -37,14 +62,8 @@ function ask() {
       const given = new FormData(form);
       const name = given.get('name').trim();
       if (!name) return;
-      const me = { id: newId('user'), name, avatar: given.get('avatar') };
-      try {
-        localStorage.setItem(KEY, JSON.stringify(me));
-      } catch {
-        // Without storage one is somebody new the next time.
-      }
       welcome.hidden = true;
-      resolve(me);
+      resolve({ id: id ?? newId('user'), name, avatar: given.get('avatar') });
     });
   });
 }

@@ -1,69 +1,77 @@
 // The messages of one conversation: grouped by day and sender, and where the reader is in them.
 
-import { avatar, byId, dayOf, h, linked, timeOf } from './dom.js';
+import { byId, h } from './dom.js';
+import { KeyedList } from './list.js';
+import { messageElement, progress } from './message.js';
+import { dayName, dayOf } from './text.js';
 
 /** Messages of one sender that are closer than this stand together. */
 const TOGETHER = 5 * 60_000;
 /** Whoever is this close to the end, in pixels, goes on with it. */
 const NEAR = 80;
+/** So many messages are shown at the most, and so many more when somebody scrolls to where they end. */
+const SHOWN = 500;
+const STEP = 100;
+
+const keyOf = ({ id, clientMessageId }) => id ?? clientMessageId;
 
 export class Messages {
   #chat;
+  #acts;
   #conversation;
   #scroller = byId('scroller');
-  #list = byId('messages');
+  #list = new KeyedList(byId('messages'));
   #jump = byId('jump');
-  /** The elements that are shown, by key, each with what it was made of. */
-  #shown = new Map();
   /** The message above which "New messages" stands. */
   #newFrom = null;
-  /** The oldest message that is shown. */
-  #first = null;
-  #opens = false;
+  /** Whether it is known what was new when the conversation was opened. */
+  #isKnown = false;
   /** Whether the reader goes on with the end. */
   #stays = true;
+  /** The last message that is shown, if it is not the last one of all. */
+  #end = null;
+  /** How many messages stand before those that are shown. */
+  #before = 0;
 
-  constructor(chat) {
+  constructor(chat, acts) {
     this.#chat = chat;
+    this.#acts = acts;
     this.#scroller.addEventListener('scroll', () => this.#scrolled());
     this.#jump.addEventListener('click', () => {
       this.#scroller.focus();
       this.toEnd();
     });
     // A phone's keyboard, and a composer that grows, take their space from here.
-    new ResizeObserver(() => this.#stays && this.toEnd()).observe(this.#scroller);
+    new ResizeObserver(() => this.#stays && this.#scrollToEnd()).observe(this.#scroller);
   }
 
-  /** Shows another conversation, from its end. */
-  async open(conversation) {
+  /** Shows another conversation: from what is new, or from its end. */
+  open(conversation) {
+    this.close();
     this.#conversation = conversation;
     this.#newFrom = null;
-    this.#first = null;
+    this.#isKnown = false;
     this.#stays = true;
-    this.#shown.clear();
-    this.#list.replaceChildren();
-    // Nothing is read before it is known what is new.
-    this.#opens = true;
-    await this.#chat.load(conversation);
-    if (this.#conversation !== conversation) return;
-    this.#opens = false;
-    this.#newFrom = this.#chat.unread(conversation)[0]?.id ?? null;
-    this.render();
+    this.#end = null;
+    this.#list.clear();
+    this.#chat.load(conversation);
   }
 
   /** Shows none. */
   close() {
+    if (this.#conversation) this.#conversation.follows = true;
     this.#conversation = null;
   }
 
   /** Whether what is said last is seen. */
   get atEnd() {
-    return Boolean(this.#conversation) && this.#stays && document.visibilityState === 'visible' && document.hasFocus();
+    return Boolean(this.#conversation) && this.#stays && isLookedAt();
   }
 
   /** Somebody has said something that was not seen. */
   unseen(message) {
-    this.#newFrom ??= message.id;
+    const hasOthers = this.#chat.unread(this.#conversation).some(({ id }) => id !== message.id);
+    if (!hasOthers || !this.#conversation.has(this.#newFrom)) this.#newFrom = message.id;
   }
 
   /** The user has said something, and has seen all above. */
@@ -74,28 +82,39 @@ export class Messages {
 
   toEnd() {
     this.#stays = true;
-    this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    this.#seen();
+    this.#end = null;
+    this.render();
+  }
+
+  /** Notes what can be seen now. */
+  look() {
+    const conversation = this.#conversation;
+    if (!conversation || !this.#isKnown || !isLookedAt() || this.#chat.countUnread(conversation) === 0) return;
+    const last = this.#stays ? conversation.messages.at(-1)?.id : this.#lastInSight();
+    if (last) this.#chat.markRead(conversation, last, this.#stays);
   }
 
   render() {
     const conversation = this.#conversation;
     if (!conversation) return;
+    const opens = !this.#isKnown && conversation.loaded;
+    // Nothing is read before it is known what is new.
+    if (opens) this.#newFrom = this.#chat.unread(conversation)[0]?.id ?? null;
+    this.#isKnown ||= opens;
     const messages = this.#chat.messages(conversation);
-    const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
-    const first = messages[0]?.id;
-    const hasOlder = this.#first && first !== this.#first;
-    this.#first = first;
-    this.#place(this.#items(messages));
+    const end = this.#indexOfEnd(messages);
+    this.#before = Math.max(0, end - SHOWN);
+    const anchor = this.#stays ? null : this.#anchor();
+    this.#list.show(this.#items(messages.slice(this.#before, end)));
     byId('older').hidden = !conversation.loading;
     byId('empty').hidden = messages.length > 0 || !conversation.loaded;
-    if (this.#stays) this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    // Older messages have come in above: what is read stays where it is.
-    else if (hasOlder) this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
-    const unread = this.#chat.unread(conversation).length;
-    this.#jump.hidden = this.#stays;
-    this.#jump.textContent = unread > 0 ? `${unread} new ↓` : 'To the end ↓';
-    this.#seen();
+    if (opens && this.#newFrom) this.#scrollToMark();
+    else if (this.#stays) this.#scrollToEnd();
+    else if (anchor) this.#hold(anchor);
+    this.look();
+    this.#offerJump();
+    // At the top already, nobody can scroll there.
+    if (opens) this.#scrolled();
   }
 
   /** What is to be shown: keys in their order, each with a signature and how to build it. */
@@ -103,88 +122,113 @@ export class Messages {
     const items = [];
     let before = null;
     for (const message of messages) {
-      const key = message.id ?? message.clientMessageId;
       const day = dayOf(message.timestamp);
       const isNewDay = !before || dayOf(before.timestamp) !== day;
-      if (isNewDay) items.push([`day ${day}`, day, () => h('li', { className: 'day' }, h('span', {}, day))]);
+      if (isNewDay) items.push(line(`day ${keyOf(message)}`, 'day', dayName(day)));
       const isNew = message.id && message.id === this.#newFrom;
-      if (isNew) items.push(['new', '', () => h('li', { className: 'new' }, h('span', {}, 'New messages'))]);
+      if (isNew) items.push(line('new', 'new', 'New messages'));
       const follows = !isNewDay && !isNew && before?.senderId === message.senderId
         && new Date(message.timestamp) - new Date(before.timestamp) < TOGETHER;
-      const tick = this.#tick(message);
-      const sender = this.#chat.user(message.senderId);
-      const signature = JSON.stringify([follows, tick?.label, message.reason, sender.avatar, sender.name]);
-      items.push([key, signature, () => this.#message(message, follows, tick)]);
+      items.push(this.#item(message, follows));
       before = message;
     }
     return items;
   }
 
-  /** Puts the items into the list, and touches only what has changed. */
-  #place(items) {
-    const shown = new Map();
-    let next = this.#list.firstChild;
-    for (const [key, signature, build] of items) {
-      const known = this.#shown.get(key);
-      const element = known?.signature === signature ? known.element : build();
-      if (known && known.element !== element) {
-        if (next === known.element) next = next.nextSibling;
-        known.element.remove();
-      }
-      if (element === next) next = next.nextSibling;
-      else this.#list.insertBefore(element, next);
-      shown.set(key, { signature, element });
-    }
-    for (const [key, { element }] of this.#shown) if (!shown.has(key)) element.remove();
-    this.#shown = shown;
-  }
-
-  #message(message, follows, tick) {
+  #item(message, follows) {
     const isOwn = message.senderId === this.#chat.me.id;
-    const sender = { ...this.#chat.user(message.senderId), id: message.senderId };
-    const meta = h('span', { className: 'meta' }, h('time', { dateTime: message.timestamp }, timeOf(message.timestamp)));
-    if (tick) {
-      const mark = h('span', { className: `tick ${tick.name}`, textContent: tick.sign, title: tick.label });
-      mark.setAttribute('role', 'img');
-      mark.setAttribute('aria-label', tick.label);
-      meta.append(' ', mark);
+    const tick = progress(this.#chat, message);
+    const sender = this.#chat.people.get(message.senderId);
+    const signature = [follows, tick, message.reason, sender.avatar, sender.name].join('\n');
+    const build = () => messageElement(message, { sender, isOwn, follows, tick, acts: this.#acts });
+    return { key: keyOf(message), signature, build };
+  }
+
+  #indexOfEnd(messages) {
+    const index = this.#end === null ? -1 : messages.findLastIndex((message) => keyOf(message) === this.#end);
+    if (index < 0) this.#end = null;
+    return index < 0 ? messages.length : index + 1;
+  }
+
+  /** Shows others of the messages that are loaded: `by` so many later ones. */
+  #shift(by) {
+    const messages = this.#chat.messages(this.#conversation);
+    const end = Math.min(messages.length, Math.max(SHOWN, this.#indexOfEnd(messages) + by));
+    const last = end === messages.length ? null : keyOf(messages[end - 1]);
+    if (last === this.#end) return;
+    this.#end = last;
+    this.render();
+  }
+
+  /** The first message in sight, and where it ends: it may lose its name when others come above it. */
+  #anchor() {
+    const { top } = this.#scroller.getBoundingClientRect();
+    for (const [key, element] of this.#list.entries()) {
+      const { bottom } = element.getBoundingClientRect();
+      if (bottom > top && element.classList.contains('message')) return { key, bottom };
     }
-    const author = h('span', { className: isOwn || follows ? 'unseen' : 'author' }, isOwn ? 'You' : message.senderName || sender.name);
-    const bubble = h('div', { className: 'bubble' }, author, h('p', { className: 'content' }, ...linked(message.content)), meta);
-    const item = h('li', { className: `message ${isOwn ? 'own' : 'other'} ${follows ? 'follows' : ''}` });
-    if (!isOwn) item.append(follows ? h('span', { className: 'avatar' }) : avatar(sender));
-    item.append(bubble);
-    if (message.state === 'failed') bubble.append(this.#failed(message));
-    return item;
+    return null;
   }
 
-  #failed({ clientMessageId, reason }) {
-    const again = h('button', { type: 'button', textContent: 'Send again' });
-    again.addEventListener('click', () => this.#chat.resend(clientMessageId));
-    const discard = h('button', { type: 'button', textContent: 'Discard' });
-    discard.addEventListener('click', () => this.#chat.discard(clientMessageId));
-    return h('p', { className: 'failed' }, `Not sent: ${reason} `, again, ' ', discard);
+  /** What is read stays where it is, whatever has come or gone above it. */
+  #hold({ key, bottom }) {
+    const element = this.#list.get(key);
+    const moved = element ? element.getBoundingClientRect().bottom - bottom : 0;
+    if (Math.abs(moved) >= 1) this.#scroller.scrollTop += moved;
   }
 
-  /** How far an own message has come. */
-  #tick({ id, senderId, readBy, delivered, state }) {
-    const { me } = this.#chat;
-    if (senderId !== me.id) return null;
-    if (state === 'failed') return { name: 'failing', sign: '!', label: 'Not sent' };
-    if (!id) return { name: 'waiting', sign: '◷', label: 'Waiting to be sent' };
-    if (readBy.some((reader) => reader !== me.id)) return { name: 'read', sign: '✓✓', label: 'Read' };
-    return delivered ? { name: 'delivered', sign: '✓✓', label: 'Delivered' } : { name: 'sent', sign: '✓', label: 'Sent' };
+  #lastInSight() {
+    const { bottom } = this.#scroller.getBoundingClientRect();
+    const messages = this.#list.entries().filter(([, element]) => element.classList.contains('message'));
+    return messages.findLast(([, element]) => element.getBoundingClientRect().bottom <= bottom + 4)?.[0];
+  }
+
+  #scrollToMark() {
+    const mark = this.#list.get('new');
+    if (!mark) return this.#scrollToEnd();
+    const offset = mark.getBoundingClientRect().top - this.#scroller.getBoundingClientRect().top;
+    this.#scroller.scrollTop += offset - this.#scroller.clientHeight / 4;
+    this.#locate();
+  }
+
+  #scrollToEnd() {
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  }
+
+  /** Returns how far it is to the end of what is shown. */
+  #locate() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    const left = scrollHeight - scrollTop - clientHeight;
+    this.#stays = this.#end === null && left < NEAR;
+    this.#conversation.follows = this.#stays;
+    return left;
   }
 
   async #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    this.#stays = scrollHeight - scrollTop - clientHeight < NEAR;
-    this.#jump.hidden = this.#stays;
-    this.#seen();
-    if (scrollTop < 2 * clientHeight && this.#conversation?.hasMore) await this.#chat.loadOlder(this.#conversation);
+    const conversation = this.#conversation;
+    if (!conversation) return;
+    const left = this.#locate();
+    this.look();
+    this.#offerJump();
+    const { scrollTop, clientHeight } = this.#scroller;
+    if (scrollTop < 2 * clientHeight) {
+      if (this.#before === 0) await this.#chat.loadOlder(conversation);
+      const isAbove = this.#chat.messages(conversation).length > SHOWN;
+      if (conversation === this.#conversation && isAbove) this.#shift(-STEP);
+    } else if (this.#end !== null && left < clientHeight) {
+      this.#shift(STEP);
+    }
   }
 
-  #seen() {
-    if (this.atEnd && !this.#opens) this.#chat.markRead(this.#conversation);
+  #offerJump() {
+    this.#jump.hidden = this.#stays;
+    if (this.#stays) return;
+    const unread = this.#chat.countUnread(this.#conversation);
+    const words = unread > 0 ? `${unread} new ↓` : 'To the end ↓';
+    if (this.#jump.textContent !== words) this.#jump.textContent = words;
   }
 }
+
+const isLookedAt = () => document.visibilityState === 'visible' && document.hasFocus();
+
+const line = (key, className, text) => ({ key, signature: text, build: () => h('li', { className }, h('span', {}, text)) });

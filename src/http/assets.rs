@@ -51,13 +51,27 @@ const PAGE: Asset = Asset {
     tag: None,
 };
 
-const DEMO: [Asset; 15] = assets! {
+const DEMO: [Asset; 29] = assets! {
     None;
     "/demo/main.js" = JAVASCRIPT "../demo/main.js",
     "/demo/chat.js" = JAVASCRIPT "../demo/chat.js",
-    "/demo/messages.js" = JAVASCRIPT "../demo/messages.js",
-    "/demo/identity.js" = JAVASCRIPT "../demo/identity.js",
+    "/demo/composer.js" = JAVASCRIPT "../demo/composer.js",
+    "/demo/conversation.js" = JAVASCRIPT "../demo/conversation.js",
     "/demo/dom.js" = JAVASCRIPT "../demo/dom.js",
+    "/demo/history.js" = JAVASCRIPT "../demo/history.js",
+    "/demo/icons.js" = JAVASCRIPT "../demo/icons.js",
+    "/demo/identity.js" = JAVASCRIPT "../demo/identity.js",
+    "/demo/line.js" = JAVASCRIPT "../demo/line.js",
+    "/demo/list.js" = JAVASCRIPT "../demo/list.js",
+    "/demo/memory.js" = JAVASCRIPT "../demo/memory.js",
+    "/demo/message.js" = JAVASCRIPT "../demo/message.js",
+    "/demo/messages.js" = JAVASCRIPT "../demo/messages.js",
+    "/demo/outbox.js" = JAVASCRIPT "../demo/outbox.js",
+    "/demo/people.js" = JAVASCRIPT "../demo/people.js",
+    "/demo/receipts.js" = JAVASCRIPT "../demo/receipts.js",
+    "/demo/sidebar.js" = JAVASCRIPT "../demo/sidebar.js",
+    "/demo/text.js" = JAVASCRIPT "../demo/text.js",
+    "/demo/typing.js" = JAVASCRIPT "../demo/typing.js",
     "/demo/style.css" = CSS "../demo/style.css",
     "/demo/icon.svg" = SVG "../demo/icon.svg",
     "/demo/avatars/fox.svg" = SVG "../demo/avatars/fox.svg",

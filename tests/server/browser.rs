@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -55,6 +56,7 @@ impl Browser {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
+            .process_group(0)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -138,6 +140,30 @@ impl Browser {
         self.find(selector).await.send_keys(text).await.unwrap();
     }
 
+    pub async fn press(&self, key: Key) {
+        let active = self.page.active_element().await.unwrap();
+        active.send_keys(&char::from(key).to_string()).await.unwrap();
+    }
+
+    /// Moves the mouse to the first element of this kind and does something with its button.
+    pub async fn mouse(&self, event: &str, selector: &str) {
+        let place = format!(
+            "const {{ x, y, width, height }} = document.querySelector({selector:?}).getBoundingClientRect();
+             return [x + width / 2, y + height / 2];"
+        );
+        let place = self.run(&place).await;
+        let event = json!({
+            "type": event, "x": place[0], "y": place[1], "button": "left", "clickCount": 1,
+        });
+        self.devtools("Input.dispatchMouseEvent", event).await;
+    }
+
+    /// The id of the element that has the focus.
+    pub async fn focused(&self) -> String {
+        let id = self.run("return document.activeElement.id;").await;
+        id.as_str().unwrap().to_owned()
+    }
+
     /// Writes a message and sends it by the keyboard.
     pub async fn say(&self, text: &str) {
         self.write("#text", &format!("{text}{}", char::from(Key::Enter))).await;
@@ -206,8 +232,9 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its browser ends with it.
-        let _ = self.driver.kill();
+        // Its browser is in its group, and ends with it, also when a test has failed.
+        let group = format!("-{}", self.driver.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.driver.wait();
     }
 }

@@ -1,0 +1,69 @@
+// Where messages are written. What was begun is kept for each conversation, also over a reload.
+
+import { byId } from './dom.js';
+import { icon } from './icons.js';
+import { windowMemory } from './memory.js';
+
+export class Composer {
+  #text = byId('text');
+  #memory;
+  #drafts;
+  #conversation = null;
+
+  /** `written` is called with whether there is something, `send` with what there is. */
+  constructor(userId, { written, send }) {
+    this.#memory = `drafts ${userId}`;
+    this.#drafts = windowMemory.get(this.#memory) ?? {};
+    const button = byId('send');
+    button.append(icon('send'));
+    // The focus stays in the text: on a phone, the keyboard would go and come.
+    button.addEventListener('mousedown', (event) => event.preventDefault());
+    byId('composer').addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#submit(send);
+    });
+    this.#text.addEventListener('keydown', (event) => {
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#submit(send);
+    });
+    this.#text.addEventListener('input', () => {
+      this.#keep();
+      this.#grow();
+      written(Boolean(this.#text.value.trim()));
+    });
+  }
+
+  open(conversation) {
+    this.#conversation = conversation;
+    this.#text.value = this.#drafts[conversation.id] ?? '';
+    this.#grow();
+  }
+
+  focus() {
+    this.#text.focus();
+  }
+
+  #submit(send) {
+    const content = this.#text.value.trim();
+    if (!content) return;
+    this.#text.value = '';
+    this.#keep();
+    this.#grow();
+    send(content);
+  }
+
+  #keep() {
+    const { value } = this.#text;
+    if (value) this.#drafts[this.#conversation.id] = value;
+    else delete this.#drafts[this.#conversation.id];
+    windowMemory.set(this.#memory, this.#drafts);
+  }
+
+  /** As high as what is written, up to a third of the window. */
+  #grow() {
+    this.#text.style.height = 'auto';
+    const borders = this.#text.offsetHeight - this.#text.clientHeight;
+    this.#text.style.height = `${this.#text.scrollHeight + borders}px`;
+  }
+}

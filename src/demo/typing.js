@@ -1,0 +1,26 @@
+// Tells the others that this user types.
+
+/** Typing is told again as long as it goes on; the server forgets it after six seconds. */
+const EVERY = 3_000;
+
+export class Typing {
+  #line;
+  #since = 0;
+
+  constructor(line) {
+    this.#line = line;
+  }
+
+  async go(conversationId, recipientId) {
+    if (Date.now() - this.#since < EVERY) return;
+    this.#since = Date.now();
+    const wasTaken = await this.#line.tell('typing-start', { conversationId, recipientId });
+    // The next key tells it again.
+    if (!wasTaken) this.#since = 0;
+  }
+
+  stop(conversationId, recipientId) {
+    if (this.#since) this.#line.tell('typing-stop', { conversationId, recipientId });
+    this.#since = 0;
+  }
+}
