@@ -4,78 +4,131 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Ours,
-    /// A script of `benches/peers`.
-    Node(PathBuf),
+    /// Socket.IO on Node, each message durable in SQLite.
+    NodeSqlite,
+    /// The same without any storage.
+    NodeMemory,
+    /// The same on Bun, with its own engine.
+    BunMemory,
+    /// Socketioxide alone, which passes on and stores nothing: the floor.
+    Floor,
 }
 
 impl Kind {
-    pub fn name(&self) -> &'static str {
+    /// Those that can be measured here.
+    pub fn available() -> Vec<Self> {
+        let installed = |path: &str| peers().join("node_modules").join(path).exists();
+        let mut kinds = vec![Self::Ours];
+        if installed("better-sqlite3") {
+            kinds.extend([Self::NodeSqlite, Self::NodeMemory]);
+        }
+        if installed(".bin/bun") {
+            kinds.push(Self::BunMemory);
+        }
+        kinds.push(Self::Floor);
+        kinds
+    }
+
+    pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "radio-istic",
-            Self::Node(_) => "node",
+            Self::NodeSqlite => "node + sqlite",
+            Self::NodeMemory => "node, no storage",
+            Self::BunMemory => "bun, no storage",
+            Self::Floor => "socketioxide alone",
         }
+    }
+
+    fn command(self) -> Result<Command> {
+        let script = |runtime: PathBuf, script: &str| {
+            let mut command = Command::new(runtime);
+            command.arg(peers().join(script));
+            command
+        };
+        Ok(match self {
+            Self::Ours => Command::new(env!("CARGO_BIN_EXE_radio-istic")),
+            Self::NodeSqlite => script("node".into(), "node-sqlite.js"),
+            Self::NodeMemory => script("node".into(), "node-memory.js"),
+            Self::BunMemory => script(peers().join("node_modules/.bin/bun"), "bun-memory.js"),
+            Self::Floor => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.arg(crate::FLOOR);
+                command
+            }
+        })
     }
 }
 
+fn peers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers")
+}
+
 pub struct Server {
-    child: Child,
+    pub kind: Kind,
     pub port: u16,
-    _directory: tempfile::TempDir,
+    /// From its start until it took connections.
+    pub started_in: Duration,
+    child: Child,
+    _directory: Option<tempfile::TempDir>,
 }
 
 /// What a process has used so far.
+#[derive(Clone, Copy)]
 pub struct Usage {
     pub cpu: Duration,
     /// Bytes.
     pub resident: u64,
 }
 
-impl Server {
-    /// The servers that can be measured here. The last one is what the others are compared with.
-    pub fn kinds() -> Vec<Kind> {
-        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
-        let mut kinds = vec![Kind::Ours];
-        if peers.join("node_modules").is_dir() {
-            kinds.push(Kind::Node(peers.join("node-sqlite.js")));
-        }
-        kinds
-    }
+/// Beside the build, where the disk is one: a temporary directory may be memory.
+pub fn directory() -> Result<tempfile::TempDir> {
+    Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
+}
 
-    pub async fn start(kind: &Kind) -> Result<Self> {
-        // Beside the build, where the disk is one: a temporary directory may be memory.
-        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = match kind {
-            Kind::Ours => Command::new(env!("CARGO_BIN_EXE_radio-istic")),
-            Kind::Node(script) => {
-                let mut command = Command::new("node");
-                command.arg(script);
-                command
-            }
-        };
-        let child = command
-            .current_dir(&directory)
-            .env("PORT", port.to_string())
-            .env("SQLITE_PATH", directory.path().join("chat.db"))
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::null())
-            .spawn()
-            .with_context(|| format!("start {command:?}"))?;
-        let server = Self { child, port, _directory: directory };
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+impl Server {
+    pub async fn start(kind: Kind) -> Result<Self> {
+        let directory = directory()?;
+        let mut server = Self::start_in(kind, directory.path()).await?;
+        server._directory = Some(directory);
         Ok(server)
     }
 
-    /// Reads `/proc` (proc_pid_stat(5)).
+    /// Starts on the file in a directory.
+    pub async fn start_in(kind: Kind, directory: &Path) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = kind.command()?;
+        let started = Instant::now();
+        let child = command
+            .current_dir(directory)
+            .env("PORT", port.to_string())
+            .env("SQLITE_PATH", directory.join("chat.db"))
+            .env("RUST_LOG", "error")
+            // The generator is faster than people.
+            .env("RATE_LIMIT", "off")
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("start {command:?}"))?;
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            anyhow::ensure!(
+                started.elapsed() < Duration::from_secs(20),
+                "{command:?} does not start"
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let started_in = started.elapsed();
+        Ok(Self { kind, port, started_in, child, _directory: None })
+    }
+
+    /// Reads `/proc` (proc_pid_stat(5)), with all children: a package's launcher may run the server.
     pub fn usage(&self) -> Result<Usage> {
         const TICKS_PER_SECOND: u64 = 100;
         const PAGE: u64 = 4_096;

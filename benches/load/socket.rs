@@ -1,6 +1,6 @@
 //! A Socket.IO client as bare as can be: frames are built once, and looked at, not parsed.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -49,7 +49,7 @@ impl Socket {
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         socket.stream.write_all(request.as_bytes()).await?;
         let end = loop {
-            socket.stream.read_buf(&mut socket.received).await?;
+            socket.read().await?;
             if let Some(at) = socket.received.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break at + 4;
             }
@@ -64,16 +64,22 @@ impl Socket {
     /// A socket that is authenticated as the user of this number.
     pub async fn user(server: &Server, number: usize) -> Result<Self> {
         let mut socket = Self::connect(server).await?;
-        let id = format!("user-{number}");
-        socket.ask("authenticate", &json!({ "id": id, "name": id })).await?;
+        socket.authenticate(number).await?;
         Ok(socket)
     }
 
-    /// Emits an event with a callback and waits for the answer.
-    pub async fn ask(&mut self, event: &str, payload: &Value) -> Result<()> {
+    pub async fn authenticate(&mut self, number: usize) -> Result<()> {
+        let id = format!("user-{number}");
+        self.ask("authenticate", &json!({ "id": id, "name": id })).await.map(drop)
+    }
+
+    /// Emits an event with a callback, and returns the answer.
+    pub async fn ask(&mut self, event: &str, payload: &Value) -> Result<Value> {
         self.queue(&Frame::text(&format!("420{}", json!([event, payload]))));
         self.flush().await?;
-        self.wait_for("430").await
+        let answer = self.wait_for("430").await?;
+        let arguments: Vec<Value> = serde_json::from_slice(&answer[3..])?;
+        arguments.into_iter().next().context("an empty answer")
     }
 
     pub fn queue(&mut self, frame: &Frame) {
@@ -86,29 +92,26 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads what is there, waiting for at least one, and counts the events of this name.
-    pub async fn count(&mut self, event: &str) -> Result<usize> {
-        let start = format!("42[\"{event}\"");
-        loop {
-            let mut count = 0;
-            self.take_frames(|text| count += usize::from(text.starts_with(start.as_bytes())));
-            self.flush().await?;
-            if count > 0 {
-                return Ok(count);
-            }
-            self.read().await?;
-        }
+    /// Waits for something, and shows each whole packet that is there.
+    pub async fn receive(&mut self, show: impl FnMut(&[u8])) -> Result<()> {
+        self.read().await?;
+        self.take_frames(show);
+        self.flush().await
     }
 
-    async fn wait_for(&mut self, start: &str) -> Result<()> {
+    async fn wait_for(&mut self, start: &str) -> Result<Vec<u8>> {
         loop {
-            let mut is_there = false;
-            self.take_frames(|text| is_there |= text.starts_with(start.as_bytes()));
+            let mut found = None;
+            self.take_frames(|text| {
+                if text.starts_with(start.as_bytes()) {
+                    found.get_or_insert_with(|| text.to_vec());
+                }
+            });
             self.flush().await?;
-            if is_there {
-                return Ok(());
+            match found {
+                Some(found) => return Ok(found),
+                None => self.read().await?,
             }
-            self.read().await?;
         }
     }
 
