@@ -1,0 +1,30 @@
+# syntax=docker/dockerfile:1
+
+FROM rust:1-slim-bookworm AS builder
+WORKDIR /build
+# The dependencies are a layer of their own, built with stubs: it lasts as long as these two files.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src benches/load \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cp src/main.rs benches/load/ \
+    && cargo build --release --locked
+COPY src src
+# The documentation of a module is in it.
+COPY docs/conversations.md docs/
+# Cargo goes by the time of a file, and the stubs may be newer than the source.
+RUN find src -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked \
+    && mkdir /data
+
+# With glibc, because its allocator gives memory back when the crowd has gone. There is no shell.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=builder /build/target/release/radio-istic /radio-istic
+# A new volume takes its owner from here.
+COPY --from=builder --chown=nonroot:nonroot /data /data
+ENV HOST=0.0.0.0 SQLITE_PATH=/data/radio-istic.db
+VOLUME /data
+EXPOSE 3001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["/radio-istic", "health"]
+ENTRYPOINT ["/radio-istic"]
