@@ -3,6 +3,7 @@
 FROM rust:1-slim-bookworm AS builder
 WORKDIR /build
 # The dependencies are a layer of their own, built with stubs: it lasts as long as these two files.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/load \
     && touch src/lib.rs \

@@ -21,12 +21,15 @@ pub fn serve() -> Result<()> {
     runtime.block_on(async {
         let (layer, io) = SocketIo::builder().max_buffer_size(8_192).build_layer();
         io.ns("/", async |socket: SocketRef| {
-            socket.on("authenticate", async |socket: SocketRef, Data::<Value>(user), ack: AckSender| {
-                if let Some(id) = user["id"].as_str() {
-                    socket.join(format!("user:{id}"));
-                }
-                let _ = ack.send(&json!({ "ok": true }));
-            });
+            socket.on(
+                "authenticate",
+                async |socket: SocketRef, Data::<Value>(user), ack: AckSender| {
+                    if let Some(id) = user["id"].as_str() {
+                        socket.join(format!("user:{id}"));
+                    }
+                    let _ = ack.send(&json!({ "ok": true }));
+                },
+            );
             socket.on(
                 "join-conversation",
                 async |socket: SocketRef, Data::<Value>(join), ack: AckSender| {

@@ -1,19 +1,19 @@
 //! `radio-istic`: serves until it is told to stop.
 
-use std::{io::Write, net::SocketAddr};
+use std::{io::Write, net::SocketAddr, num::NonZeroUsize};
 
 use anyhow::{Context, Result};
 use radio_istic::{
     Server,
     config::{Config, LogConfig, Settings},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Runtime};
 
 use super::logging;
 use crate::signals::stop_asked;
 
 pub fn run(settings: &Settings) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let config = runtime.block_on(Config::new(settings))?;
     logging::start(LogConfig::new(settings)?);
     runtime.block_on(async {
@@ -32,6 +32,14 @@ pub fn run(settings: &Settings) -> Result<()> {
     // Whoever did not end in time has no more of it.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// A thread of its own writes, so one core less is left. With too many threads a socket's packets
+/// are sent one by one, by whoever wakes up first, instead of together.
+fn runtime() -> Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.worker_threads((cores - 1).max(1)).enable_all().build()?)
 }
 
 /// What an operator wants to know at the start.

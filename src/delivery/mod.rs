@@ -5,6 +5,7 @@
 //! which the writer accepted it. Only reads leave it: a socket enters the room here, its history
 //! is read elsewhere, and the answer comes back.
 
+mod histories;
 mod reads;
 mod reply;
 mod sockets;
@@ -27,7 +28,8 @@ use crate::{
     storage::{Conversation, Page, Profile, Storage},
     vitals::Vitals,
 };
-use reads::{Answer, EncodedHistory, Read};
+use histories::{EncodedHistory, Histories};
+use reads::{Answer, Read};
 use sockets::Sockets;
 
 pub struct Delivery {
@@ -38,6 +40,7 @@ pub struct Delivery {
     sockets: Sockets,
     presence: Presence,
     typing: Typing,
+    histories: Histories,
     reads: UnboundedSender<Read>,
     pending_reads: usize,
 }
@@ -52,6 +55,7 @@ impl Delivery {
     ) {
         let (reads, mut done) = unbounded_channel();
         let mut delivery = Self {
+            histories: Histories::new(storage.is_shared()),
             storage,
             vitals,
             needs_tokens,
@@ -113,6 +117,16 @@ impl Delivery {
             Effect::Authenticated(profile) => self.authenticate(request, profile),
             Effect::Joined { conversation, page } => {
                 let has_entered = self.sockets.enter(socket, &conversation);
+                let is_kept =
+                    page.is_some_and(|(window, limit)| self.histories.keeps(window, limit));
+                if is_kept {
+                    if let Some(page) = self.histories.get(&conversation)
+                        && !request.session.outlet.is_far_behind()
+                    {
+                        return request.answer_history(&page);
+                    }
+                    self.histories.reads(&conversation);
+                }
                 let storage = self.storage.clone();
                 self.read(request, async move {
                     let page = match page {
@@ -123,18 +137,18 @@ impl Delivery {
                             Ok(Page { entries: Vec::new(), has_more: false, is_partial: false })
                         }
                     };
-                    Answer::History {
-                        conversation,
-                        has_entered,
-                        page: page.map(EncodedHistory::new),
-                    }
+                    let page = page.map(|page| Arc::new(EncodedHistory::new(&conversation, &page)));
+                    Answer::History { conversation, has_entered, is_kept, page }
                 });
             }
             Effect::Left { conversation } => {
                 self.sockets.leave(socket, &conversation);
                 request.acknowledge(&Ack::Done { ok: true });
             }
-            Effect::Sent { message, audience } => self.send(request, &message, &audience),
+            Effect::Sent { message, audience } => {
+                self.histories.changed(&message.conversation_id);
+                self.send(request, &message, &audience);
+            }
             Effect::SentBefore { message } => {
                 let message = encode(&*message);
                 request.emit(&ServerEvent::MessageSent(&message));
@@ -153,6 +167,9 @@ impl Delivery {
                 request.acknowledge(&Ack::Done { ok: true });
             }
             Effect::MarkedRead { conversation, reader, messages, at, audience } => {
+                if !messages.is_empty() {
+                    self.histories.changed(&conversation);
+                }
                 for message_ids in messages.chunks(MAX_MESSAGE_IDS) {
                     let event = ServerEvent::MessagesRead {
                         conversation_id: &conversation,

@@ -1,12 +1,13 @@
 //! Answers that have to be read: they leave the delivery and come back to it.
 
-use anyhow::Result;
-use serde_json::value::RawValue;
+use std::sync::Arc;
 
-use super::Delivery;
+use anyhow::Result;
+
+use super::{Delivery, histories::EncodedHistory};
 use crate::{
     commit::Request,
-    contract::{Ack, ConversationSummary, Id, Message, Participant, Refusal, ServerEvent, encode},
+    contract::{Ack, ConversationSummary, Id, Participant, Refusal, ServerEvent, encode},
     storage::{Page, Summary},
 };
 
@@ -17,29 +18,15 @@ pub struct Read {
 }
 
 pub enum Answer {
-    /// `has_entered` is false if the socket was in the room before.
+    /// `has_entered` is false if the socket was in the room before, `is_kept` says whether others
+    /// may get the same page.
     History {
         conversation: Id,
         has_entered: bool,
-        page: Result<EncodedHistory>,
+        is_kept: bool,
+        page: Result<Arc<EncodedHistory>>,
     },
     Conversations(Result<Option<Page<Summary>>>),
-}
-
-pub struct EncodedHistory {
-    messages: Box<RawValue>,
-    has_more: bool,
-    is_partial: bool,
-}
-
-impl EncodedHistory {
-    pub fn new(page: Page<Message>) -> Self {
-        Self {
-            messages: encode(&page.entries),
-            has_more: page.has_more,
-            is_partial: page.is_partial,
-        }
-    }
 }
 
 impl Delivery {
@@ -62,32 +49,19 @@ impl Delivery {
     pub fn answer(&mut self, Read { request, answer }: Read) {
         self.pending_reads -= 1;
         match answer {
-            Answer::History {
-                conversation,
-                page: Ok(EncodedHistory { messages, has_more, is_partial: partial }),
-                ..
-            } => {
-                let conversation_id = &conversation;
-                let messages = &messages;
-                request.emit(&ServerEvent::ConversationHistory {
-                    conversation_id,
-                    messages,
-                    has_more,
-                    partial,
-                });
-                request.acknowledge(&Ack::Joined {
-                    ok: true,
-                    conversation_id,
-                    messages,
-                    has_more,
-                    partial,
-                });
-            }
-            Answer::History { conversation, has_entered, page: Err(error) } => {
-                if has_entered {
-                    self.sockets.leave(request.session.id, &conversation);
+            Answer::History { conversation, has_entered, is_kept, page } => {
+                if is_kept {
+                    self.histories.read(&conversation, page.as_ref().ok());
                 }
-                self.take_back(request, &failure(&error));
+                match page {
+                    Ok(page) => request.answer_history(&page),
+                    Err(error) => {
+                        if has_entered {
+                            self.sockets.leave(request.session.id, &conversation);
+                        }
+                        self.take_back(request, &failure(&error));
+                    }
+                }
             }
             Answer::Conversations(Ok(Some(Page { entries, has_more, .. }))) => {
                 let summaries: Vec<_> =

@@ -1,8 +1,9 @@
 //! What the socket is sent that asked.
 
+use super::histories::EncodedHistory;
 use crate::{
     commit::Request,
-    contract::{Ack, Refusal, ServerEvent},
+    contract::{Ack, Refusal, ServerEvent, encode},
 };
 
 impl Request {
@@ -13,7 +14,16 @@ impl Request {
 
     pub fn acknowledge(self, ack: &Ack) {
         if let Some(id) = self.ack {
-            self.session.outlet.ack(id, ack);
+            self.session.outlet.ack(id, &encode(ack));
+        }
+        self.done();
+    }
+
+    /// Sends a page of history.
+    pub fn answer_history(self, page: &EncodedHistory) {
+        self.session.outlet.emit(&page.event);
+        if let Some(id) = self.ack {
+            self.session.outlet.ack(id, &page.ack);
         }
         self.done();
     }
@@ -27,7 +37,7 @@ impl Request {
         let message = &*refusal.message();
         self.emit(&ServerEvent::refused(refusal, message, Some(&self.event)));
         if let Some(id) = self.ack {
-            self.session.outlet.ack(id, &Ack::refused(refusal, message));
+            self.session.outlet.ack(id, &encode(&Ack::refused(refusal, message)));
         }
         self.session.answered(false, self.unblocks);
     }

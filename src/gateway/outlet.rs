@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::value::RawValue;
 use socketioxide::{
     SendError, SocketError, TransportType,
     extract::AckSender,
@@ -17,7 +18,7 @@ use socketioxide::{
 
 use super::{Gateway, first_connection};
 use crate::{
-    contract::{Ack, Packet, Refusal, ServerEvent, encode},
+    contract::{Packet, Refusal, ServerEvent},
     net::Connection,
 };
 
@@ -70,14 +71,13 @@ impl Outlet {
     }
 
     /// Answers the event that carried the callback `id`.
-    pub fn ack(&self, id: i64, ack: &Ack) {
-        let answer = encode(ack);
+    pub fn ack(&self, id: i64, answer: &RawValue) {
         // `43id[payload]`
         let length = answer.get().len() + 5;
         self.send(length, |socket| {
             let Ok(sender) =
                 AckSender::from_message_parts(socket, &mut Value::Str("".into(), None), &Some(id));
-            sender.send(&*answer)
+            sender.send(answer)
         });
     }
 
@@ -153,15 +153,18 @@ impl Outlet {
     /// Resolves when the reader has taken most of what it was sent, or is gone. Whoever asks for
     /// much gets it as fast as they take it.
     pub async fn caught_up(&self) {
-        let is_far_behind = || {
-            !self.is_out.load(Ordering::Relaxed)
-                && self.socket.upgrade().is_some_and(|socket| {
-                    socket.connected() && self.unsent(&socket) > UNSENT_BYTES / 4
-                })
-        };
-        while is_far_behind() {
+        while self.is_far_behind() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether the reader should first take what it was sent, before it asks for more.
+    pub fn is_far_behind(&self) -> bool {
+        !self.is_out.load(Ordering::Relaxed)
+            && self
+                .socket
+                .upgrade()
+                .is_some_and(|socket| socket.connected() && self.unsent(&socket) > UNSENT_BYTES / 4)
     }
 
     /// How far the reader is behind, in bytes. A little less than it is: heartbeats and the heads

@@ -4,6 +4,7 @@ mod browser;
 mod conversations;
 mod crash;
 mod demo;
+mod deploy;
 mod fuzz;
 mod hostile;
 mod http;

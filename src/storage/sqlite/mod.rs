@@ -29,6 +29,10 @@ use crate::contract::{Id, Message, MessageId, PageLimit};
 /// How many idle reading connections are kept.
 const READERS: usize = 4;
 
+/// How many pages the log may have before it is folded into the file: 16 MiB. The pages of lively
+/// conversations are written again and again, and this way once.
+const LOG_PAGES: i32 = 4_096;
+
 /// How long a connection waits for another one's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -162,6 +166,7 @@ fn open_writer(path: &Path, schema: &Schema) -> Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     schema.migrate(&mut connection)?;
     Ok(connection)
 }
