@@ -15,7 +15,7 @@
 //! | [`presence`] | Who is online, who is typing? |
 //! | [`tokens`] | Who vouches for a user? |
 //! | [`limits`] | How much may a client ask for? |
-//! | [`vitals`] | How is the server? |
+//! | [`vitals`], [`metrics`] | How is the server? |
 //! | [`http`] | Health, the client bundle, and which origins may connect? |
 //! | [`config`] | What did the operator set? |
 //!
@@ -39,6 +39,7 @@ mod delivery;
 mod gateway;
 mod http;
 mod limits;
+mod metrics;
 mod net;
 mod presence;
 mod session;
@@ -62,8 +63,10 @@ use crate::{
 /// with the limits below it stays under the 4 s that the contract gives.
 const DRAIN: Duration = Duration::from_millis(2_000);
 /// How long readers may take to read what they are sent. Pollers have to come for it.
-const FLUSH: Duration = Duration::from_millis(600);
-/// How long sockets, other requests and the writer may take to end, each.
+const FLUSH: Duration = Duration::from_millis(500);
+/// How long the end of all sockets may take.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// How long other requests and the writer may take to end, each.
 const CLOSE: Duration = Duration::from_millis(300);
 
 /// A server whose storage is open.
@@ -97,6 +100,9 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<()> {
         let Self { storage, config } = self;
+        if config.has_metrics {
+            metrics::start();
+        }
         let vitals = Arc::new(Vitals::new());
         let (committed, to_deliver) = unbounded_channel();
         let needs_tokens = config.tokens.is_some();
@@ -142,7 +148,7 @@ impl Server {
         }
         // What takes longer than its limit ends with the process.
         let _ = timeout(FLUSH, gateway.flushed()).await;
-        let _ = timeout(CLOSE, gateway.close()).await;
+        let _ = timeout(GOODBYE, gateway.close()).await;
         if let Ok(Err(error)) = timeout(CLOSE, storage.end()).await {
             tracing::warn!(error = format!("{error:#}"), "users are left online");
         }

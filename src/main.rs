@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use commands::{record, replay, serve, token};
+use commands::{file, health, migrate, record, replay, serve, token};
 use radio_istic::config::{self, Settings};
 
 #[cfg(target_env = "musl")]
@@ -30,6 +30,12 @@ enum Command {
     Replay(replay::Arguments),
     Record(record::Arguments),
     Token(token::Arguments),
+    Backup(file::Backup),
+    Check(file::Check),
+    Export(file::Export),
+    Import(file::Import),
+    Migrate(migrate::Arguments),
+    Health(health::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -44,12 +50,17 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode> {
     config::load_dotenv()?;
     let Cli { command, settings } = Cli::parse();
-    match command {
-        None => serve::run(&settings).map(|()| ExitCode::SUCCESS),
-        Some(Command::Replay(arguments)) => replay::run(arguments),
-        Some(Command::Token(arguments)) => {
-            token::run(&arguments, &settings).map(|()| ExitCode::SUCCESS)
-        }
-        Some(Command::Record(arguments)) => record::run(&arguments).map(|()| ExitCode::SUCCESS),
-    }
+    let done = match command {
+        None => serve::run(&settings),
+        Some(Command::Replay(arguments)) => return replay::run(arguments),
+        Some(Command::Record(arguments)) => record::run(&arguments),
+        Some(Command::Token(arguments)) => token::run(&arguments, &settings),
+        Some(Command::Backup(arguments)) => file::back_up(&arguments),
+        Some(Command::Check(arguments)) => file::check(&arguments),
+        Some(Command::Export(arguments)) => file::export(&arguments),
+        Some(Command::Import(arguments)) => file::import(&arguments),
+        Some(Command::Migrate(arguments)) => migrate::run(&arguments),
+        Some(Command::Health(arguments)) => health::run(&arguments, &settings),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

@@ -1,10 +1,14 @@
 //! What the binary can do, a file for each command.
 
 mod diff;
+pub mod file;
+pub mod health;
 mod logging;
+pub mod migrate;
 pub mod record;
 pub mod replay;
 pub mod serve;
+mod surroundings;
 pub mod token;
 
 use std::{io::Write, path::Path};

@@ -9,7 +9,7 @@ use radio_istic::{
 };
 use tokio::{net::TcpListener, runtime::Runtime};
 
-use super::logging;
+use super::{logging, surroundings};
 use crate::signals::stop_asked;
 
 pub fn run(settings: &Settings) -> Result<()> {
@@ -22,7 +22,8 @@ pub fn run(settings: &Settings) -> Result<()> {
             .with_context(|| format!("HOST and PORT: cannot listen on {}", config.address))?;
         let stop = stop_asked()?;
         let address = listener.local_addr()?;
-        warn(&config, address);
+        surroundings::warn(&config, address);
+        surroundings::raise_file_limit();
         let greeting = greeting(&config, address);
         let server = Server::open(config).await?;
         // To whoever has started it; a closed standard output is none of its business.
@@ -66,20 +67,4 @@ fn greeting(config: &Config, address: SocketAddr) -> String {
         address.port(),
         config.storage,
     )
-}
-
-/// What an operator should not find out from somebody else.
-fn warn(config: &Config, address: SocketAddr) {
-    match &config.tokens {
-        None if !address.ip().is_loopback() => tracing::warn!(
-            %address,
-            "open mode beyond this machine: whoever reaches the server can be anybody; set \
-             JWT_SECRET or JWT_PUBLIC_KEY to ask for tokens"
-        ),
-        Some(tokens) if tokens.has_short_secret() => tracing::warn!(
-            "JWT_SECRET has fewer than 32 bytes: it can be guessed, and then everybody can be \
-             anybody"
-        ),
-        _ => {}
-    }
 }

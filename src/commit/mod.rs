@@ -16,6 +16,7 @@ use std::{
     borrow::Cow,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
+    time::Instant,
 };
 
 use anyhow::{Context, Result};
@@ -23,6 +24,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
     contract::{Id, Refusal},
+    metrics,
     session::Session,
     storage::{Stale, Storage, Write},
     vitals::Vitals,
@@ -39,6 +41,8 @@ pub struct Request {
     pub session: Arc<Session>,
     /// The event's name, for an error about it.
     pub event: Cow<'static, str>,
+    /// When it arrived.
+    pub arrived: Instant,
     /// The id of the event's callback.
     pub ack: Option<i64>,
     /// The user whose the socket is once the event is accepted.
@@ -113,7 +117,9 @@ impl Writer {
             }
             let batch: Vec<_> = received.drain(..).flatten().collect();
             let actions: Vec<_> = batch.iter().map(|command| &command.action).collect();
+            let begun = Instant::now();
             let outcomes = self.commit(&actions);
+            metrics::committed(batch.len(), begun.elapsed());
             let answered = batch
                 .into_iter()
                 .zip(outcomes)
@@ -139,6 +145,7 @@ impl Writer {
         }
         if let [action] = batch {
             tracing::error!(error = format!("{error:#}"), "event not stored");
+            metrics::storage_failed();
             self.vitals.storage_works.store(false, Ordering::Relaxed);
             return vec![match action {
                 // Who somebody is does not depend on whether it can be remembered.

@@ -39,6 +39,8 @@ pub struct Config {
     pub origins: Origins,
     /// Whether browsers get the demo page.
     pub has_demo: bool,
+    /// Whether events are counted, and `/metrics` tells.
+    pub has_metrics: bool,
     /// Whose tokens let clients in. `None`: open mode, clients are believed.
     pub tokens: Option<Tokens>,
     pub limits: Limits,
@@ -98,11 +100,8 @@ impl Config {
                 .map_err(|_| unusable("PORT", text, "a TCP port from 0 (any free one) to 65535"))?,
         };
         let origins = origins(settings)?;
-        let has_demo = match given(&settings.demo) {
-            None | Some("on") => true,
-            Some("off") => false,
-            Some(text) => return Err(unusable("DEMO", text, "on or off")),
-        };
+        let has_demo = switch("DEMO", &settings.demo)?;
+        let has_metrics = switch("METRICS", &settings.metrics)?;
         let path = Path::new(given(&settings.sqlite_path).unwrap_or("radio-istic.db"));
         let storage = match given(&settings.mongodb_uri) {
             None => StorageConfig::Sqlite(path.into()),
@@ -116,7 +115,7 @@ impl Config {
         };
         let address = SocketAddr::new(host, port);
         let (tokens, limits) = (tokens(settings)?, limits(settings)?);
-        Ok(Self { address, storage, origins, has_demo, tokens, limits })
+        Ok(Self { address, storage, origins, has_demo, has_metrics, tokens, limits })
     }
 }
 
@@ -185,6 +184,15 @@ pub fn tokens(settings: &Settings) -> Result<Option<Tokens>> {
         }
     };
     Ok(Some(tokens.of(given(&settings.jwt_issuer)).meant_for(given(&settings.jwt_audience))))
+}
+
+/// What is on unless somebody turns it off.
+fn switch(variable: &str, setting: &Option<String>) -> Result<bool> {
+    match given(setting) {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(text) => Err(unusable(variable, text, "on or off")),
+    }
 }
 
 fn origins(settings: &Settings) -> Result<Origins> {

@@ -57,6 +57,10 @@ pub struct Settings {
     #[arg(long, env, value_name = "ON_OR_OFF")]
     pub demo: Option<String>,
 
+    /// `/metrics` for Prometheus: `on` or `off` [default: on]
+    #[arg(long, env, value_name = "ON_OR_OFF")]
+    pub metrics: Option<String>,
+
     /// How log lines look: `text` or `json` [default: text on a terminal, else json]
     #[arg(long, env, value_name = "FORMAT")]
     pub log_format: Option<String>,

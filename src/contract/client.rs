@@ -158,6 +158,21 @@ impl ClientEvent {
         name == name::AUTHENTICATE
     }
 
+    /// The name of an event, if the contract has it, else `unknown`.
+    pub fn known_name(name: &str) -> &'static str {
+        const ALL: [&str; 8] = [
+            name::AUTHENTICATE,
+            name::JOIN_CONVERSATION,
+            name::LEAVE_CONVERSATION,
+            name::SEND_MESSAGE,
+            name::TYPING_START,
+            name::TYPING_STOP,
+            name::MARK_AS_READ,
+            name::LIST_CONVERSATIONS,
+        ];
+        ALL.into_iter().find(|known| *known == name).unwrap_or("unknown")
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Authenticate(_) => name::AUTHENTICATE,

@@ -23,6 +23,7 @@ use crate::{
         Ack, Delivered, Id, MAX_MESSAGE_IDS, Message, Packet, Refusal, ServerEvent, Status, Time,
         encode,
     },
+    metrics,
     presence::{Presence, Typing, Typist},
     session::{Session, SocketId},
     storage::{Conversation, Page, Profile, Storage},
@@ -218,6 +219,7 @@ impl Delivery {
         let room = &message.conversation_id;
         let json = encode(message);
         request.emit(&ServerEvent::MessageSent(&json));
+        metrics::confirmed(request.arrived);
 
         // First of all, so that those hear of it too who have to leave now.
         if let Some(typist) = self.typing.stop(room, &message.sender_id) {

@@ -8,6 +8,7 @@ use super::{Delivery, histories::EncodedHistory};
 use crate::{
     commit::Request,
     contract::{Ack, ConversationSummary, Id, Participant, Refusal, ServerEvent, encode},
+    metrics,
     storage::{Page, Summary},
 };
 
@@ -111,6 +112,7 @@ impl Delivery {
 /// What a client is told of a read that failed.
 fn failure(error: &anyhow::Error) -> Refusal {
     tracing::error!(error = format!("{error:#}"), "read failed");
+    metrics::storage_failed();
     // The read itself does not panic; if it does, the fault is ours.
     if error.is::<tokio::task::JoinError>() {
         Refusal::Internal

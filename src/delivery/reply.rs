@@ -1,9 +1,12 @@
 //! What the socket is sent that asked.
 
+use std::borrow::Cow;
+
 use super::histories::EncodedHistory;
 use crate::{
     commit::Request,
-    contract::{Ack, Refusal, ServerEvent, encode},
+    contract::{Ack, ClientEvent, Refusal, ServerEvent, encode},
+    metrics,
 };
 
 impl Request {
@@ -30,6 +33,7 @@ impl Request {
 
     /// Accepted, with nothing to say.
     pub fn done(self) {
+        self.count(None);
         self.session.answered(true, self.unblocks);
     }
 
@@ -39,6 +43,17 @@ impl Request {
         if let Some(id) = self.ack {
             self.session.outlet.ack(id, &encode(&Ack::refused(refusal, message)));
         }
+        self.count(Some(refusal));
         self.session.answered(false, self.unblocks);
+    }
+
+    /// Coming and going are no events.
+    fn count(&self, refusal: Option<&Refusal>) {
+        match &self.event {
+            Cow::Borrowed("") => {}
+            Cow::Borrowed(name) => metrics::event(name, refusal),
+            // It was not one of the contract's, or could not be read.
+            Cow::Owned(name) => metrics::event(ClientEvent::known_name(name), refusal),
+        }
     }
 }

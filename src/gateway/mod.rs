@@ -42,6 +42,7 @@ use tower::ServiceExt;
 use crate::{
     commit::Commits,
     contract::{Incoming, MAX_FRAME_BYTES, Refusal},
+    metrics,
     net::{Connection, Via},
     session::{Rules, Session},
     tokens::Claims,
@@ -60,6 +61,11 @@ const TIME_CHECK: Duration = Duration::from_secs(1);
 
 /// How long a poller may take to fetch what it is sent before its session ends.
 const LAST_POLL: Duration = Duration::from_secs(2);
+
+/// Over how long the end of all sockets is spread, in how many portions, if they are not few.
+const SPREAD: Duration = Duration::from_millis(300);
+const PORTIONS: usize = 30;
+const FEW: usize = 100;
 
 /// How long an upgrade waits for the polls that go before it.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(3);
@@ -204,6 +210,14 @@ impl Gateway {
     /// Closes the transports of all sockets.
     pub async fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
+        // Not all at the same moment, because they all come back.
+        let sessions: Vec<_> = self.sessions().collect();
+        if sessions.len() > FEW {
+            for some in sessions.chunks(sessions.len().div_ceil(PORTIONS)) {
+                some.iter().for_each(|session| session.outlet.end());
+                tokio::time::sleep(SPREAD / PORTIONS as u32).await;
+            }
+        }
         if let Some(engine) = self.engine.get() {
             engine.io.close().await;
         }
@@ -272,6 +286,7 @@ impl ConnectHandler<LocalAdapter, Ours> for Sockets {
             Err(refusal) => {
                 let reason = refusal.message();
                 tracing::info!(sid = %socket.id, code = refusal.code(), %reason, "connection refused");
+                metrics::refused(refusal.code());
                 let error: Box<dyn std::fmt::Display + Send> = Box::new(refusal.code());
                 return Box::pin(std::future::ready(Err(error)));
             }

@@ -19,6 +19,7 @@ use socketioxide::{
 use super::{Gateway, first_connection};
 use crate::{
     contract::{Packet, Refusal, ServerEvent},
+    metrics,
     net::Connection,
 };
 
@@ -81,6 +82,14 @@ impl Outlet {
         });
     }
 
+    /// Ends the transport behind what was sent. A poller's ends with the server.
+    pub fn end(&self) {
+        if let Some(connection) = self.socket.upgrade().and_then(|socket| self.connection(&socket))
+        {
+            connection.end_behind_what_is_sent();
+        }
+    }
+
     /// Ends the transport: the client sees a lost connection and comes back.
     pub fn put_out(&self, reason: &'static str) {
         if self.is_out.swap(true, Ordering::Relaxed) {
@@ -88,6 +97,7 @@ impl Outlet {
         }
         let Some(socket) = self.socket.upgrade() else { return };
         tracing::info!(sid = %socket.id, reason, "socket put out");
+        metrics::put_out(reason);
         match self.connection(&socket) {
             Some(connection) => connection.end(),
             None => {
@@ -106,6 +116,7 @@ impl Outlet {
         }
         let Some(socket) = self.socket.upgrade() else { return };
         tracing::info!(sid = %socket.id, code = refusal.code(), reason, "socket put out");
+        metrics::put_out(reason);
         match self.connection(&socket) {
             Some(connection) => connection.end_behind_what_is_sent(),
             None => {

@@ -29,6 +29,7 @@ use crate::{
     contract::Time,
     gateway::{Gateway, Service},
     limits::{Addresses, Permit, forwarded_address},
+    metrics::{self, Gauges},
     net::Via,
     storage::Storage,
     vitals::Vitals,
@@ -84,6 +85,11 @@ pub fn router(
         .route("/", get(index))
         .route("/health", get(health))
         .merge(assets::bundle())
+        .merge(if config.has_metrics {
+            Router::new().route("/metrics", get(metrics))
+        } else {
+            Router::new()
+        })
         .merge(if has_demo { assets::demo() } else { Router::new() })
         .merge(sockets)
         .layer(cors)
@@ -95,6 +101,7 @@ pub fn router(
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
     if !app.origins.allow(request.headers()) {
         tracing::info!(reason = "foreign origin", "connection refused");
+        metrics::refused("foreign origin");
         return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
     }
     let session = parameter(&request, "sid").and_then(|sid| sid.parse().ok());
@@ -149,6 +156,7 @@ impl App {
         };
         addresses.admit(address).map(Some).map_err(|reason| {
             tracing::info!(%address, reason, "connection refused");
+            metrics::refused(reason);
             let headers = [(header::RETRY_AFTER, "1")];
             (StatusCode::TOO_MANY_REQUESTS, headers, format!("{reason}\n")).into_response()
         })
@@ -197,6 +205,21 @@ async fn index(State(app): State<App>, headers: HeaderMap) -> Response {
     let connected_users = app.vitals.online_users.load(Ordering::Relaxed);
     let index = Index { status: "online", connected_users, timestamp: Time::now() };
     ([(header::VARY, "Accept")], Json(index)).into_response()
+}
+
+/// What Prometheus reads.
+async fn metrics(State(app): State<App>) -> Response {
+    let storage = app.storage.health();
+    let gauges = Gauges {
+        connections: app.vitals.connections.load(Ordering::Relaxed),
+        users_online: app.vitals.online_users.load(Ordering::Relaxed),
+        outbox_pending: storage.pending,
+        outbox_rejected: storage.rejected,
+    };
+    match metrics::render(&gauges) {
+        Some(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn health(State(app): State<App>) -> impl IntoResponse {

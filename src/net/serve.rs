@@ -20,7 +20,10 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{Connection, Stream, Via};
-use crate::limits::{Addresses, Permit};
+use crate::{
+    limits::{Addresses, Permit},
+    metrics,
+};
 
 /// How long a client may take for the head of a request, also of the next one on a connection
 /// that it keeps.
@@ -55,6 +58,7 @@ pub async fn serve(
             Ok(permit) => permit,
             Err(reason) => {
                 tracing::info!(address = %peer.ip(), reason, "connection refused");
+                metrics::refused(reason);
                 refuse(&tcp);
                 continue;
             }

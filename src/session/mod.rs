@@ -254,6 +254,7 @@ impl Session {
         let request = Request {
             session: self.clone(),
             event,
+            arrived: Instant::now(),
             ack,
             becomes: inbox.becoming.as_ref().map(|identity| identity.user.clone()),
             unblocks: inbox.is_blocked,

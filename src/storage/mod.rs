@@ -20,8 +20,12 @@ use crate::{
     contract::{Id, Message, MessageId, PageLimit, Participant, Time},
 };
 
+pub use mongo::migrate;
 pub use mongo::{Mongo, parse, unusable};
-pub use sqlite::Sqlite;
+pub use sqlite::{
+    Sqlite,
+    file::{Counts, File as SqliteFile, Record},
+};
 
 /// The engine that was configured.
 pub enum Storage {

@@ -9,6 +9,7 @@
 mod database;
 mod documents;
 mod link;
+mod migration;
 mod uri;
 
 use std::{
@@ -33,6 +34,7 @@ use crate::contract::{Id, Message, MessageId, PageLimit, Time};
 use database::Database;
 use link::{Link, StatusChange, keep_trying, note_statuses};
 
+pub use migration::migrate;
 pub use uri::{parse, unusable};
 
 /// How long an event waits for MongoDB before the outbox takes it.

@@ -3,6 +3,7 @@
 //! The pragmas are the durability: with `synchronous=FULL` in WAL mode a commit returns after the
 //! log is on disk. Times are milliseconds, message ids the 12 bytes of an ObjectId.
 
+pub mod file;
 pub mod read;
 mod schema;
 pub mod write;

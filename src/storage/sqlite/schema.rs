@@ -127,6 +127,18 @@ impl Schema {
         Ok(())
     }
 
+    /// Refuses a file that is empty, or that only a start of the server would bring up to date.
+    pub fn is_current(&self, connection: &Connection) -> Result<()> {
+        let version: usize = pragma(connection, "user_version")?;
+        match version {
+            0 => bail!("this file is empty: no server has started on it yet"),
+            version if version < self.migrations.len() => {
+                bail!("this file has schema version {version}: start the server on it once")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Brings the file to the newest version.
     pub fn migrate(&self, connection: &mut Connection) -> Result<()> {
         let version: usize = pragma(connection, "user_version")?;

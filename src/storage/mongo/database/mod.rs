@@ -39,6 +39,14 @@ impl Database {
 }
 
 impl Database {
+    pub fn messages(&self) -> &Collection<Document> {
+        &self.messages
+    }
+
+    pub fn conversations(&self) -> &Collection<Document> {
+        &self.conversations
+    }
+
     /// Asks whether the database answers, and sees to the indexes that the reads need.
     pub async fn prepare(&self) -> Result<()> {
         let index = |keys, name: &str, unique: Option<Document>| {

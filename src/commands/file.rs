@@ -1,0 +1,123 @@
+//! What is done with a SQLite file: `backup`, `check`, `export`, `import`.
+
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Write, stdin, stdout},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use radio_istic::storage::{Sqlite, SqliteFile};
+
+/// Which file is meant.
+#[derive(Args)]
+pub struct Source {
+    /// The SQLite file
+    #[arg(long, env = "SQLITE_PATH", value_name = "FILE", default_value = "radio-istic.db")]
+    sqlite_path: PathBuf,
+}
+
+impl Source {
+    pub fn path(&self) -> Result<&Path> {
+        let is_kept = self.sqlite_path != Path::new(":memory:");
+        ensure!(is_kept, "SQLITE_PATH: a database in memory is in no file");
+        Ok(&self.sqlite_path)
+    }
+}
+
+/// Copies the file, also while a server writes to it, and checks the copy
+#[derive(Args)]
+pub struct Backup {
+    /// The copy, which must not exist yet
+    #[arg(value_name = "COPY")]
+    copy: PathBuf,
+
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Reads all of the file and tells what is in it, or what is wrong with it
+#[derive(Args)]
+pub struct Check {
+    /// The file [default: that of the server]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Writes everything as JSON Lines, also while a server writes to the file
+#[derive(Args)]
+pub struct Export {
+    /// Where to [default: the standard output]
+    #[arg(value_name = "LINES")]
+    lines: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Takes in what export has written; what is there already stays as it is
+#[derive(Args)]
+pub struct Import {
+    /// Where from [default: the standard input]
+    #[arg(value_name = "LINES")]
+    lines: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: Source,
+}
+
+pub fn back_up(Backup { copy, source }: &Backup) -> Result<()> {
+    let counts = SqliteFile::open(source.path()?)?.back_up(copy)?;
+    anstream::println!("{}: {counts}", copy.display());
+    Ok(())
+}
+
+pub fn check(Check { file, source }: &Check) -> Result<()> {
+    let path = match file {
+        Some(file) => file,
+        None => source.path()?,
+    };
+    let counts = SqliteFile::open(path)?.check()?;
+    anstream::println!("{}: good, {counts}", path.display());
+    Ok(())
+}
+
+pub fn export(Export { lines, source }: &Export) -> Result<()> {
+    let mut file = SqliteFile::open(source.path()?)?;
+    let counts = match lines {
+        None => {
+            let mut to = BufWriter::new(stdout().lock());
+            let counts = file.export(&mut to)?;
+            to.flush()?;
+            counts
+        }
+        Some(path) => {
+            // Nobody's file is overwritten.
+            let to = File::create_new(path).with_context(|| path.display().to_string())?;
+            let mut to = BufWriter::new(to);
+            let counts = file.export(&mut to)?;
+            to.into_inner()?.sync_all()?;
+            counts
+        }
+    };
+    eprintln!("{counts}");
+    Ok(())
+}
+
+pub fn import(Import { lines, source }: &Import) -> Result<()> {
+    let path = source.path()?;
+    let file = Sqlite::open(path).with_context(|| path.display().to_string())?;
+    let counts = match lines {
+        None => file.import(stdin().lock()),
+        Some(lines) => {
+            let from = File::open(lines).with_context(|| lines.display().to_string())?;
+            file.import(BufReader::new(from)).with_context(|| lines.display().to_string())
+        }
+    }?;
+    eprintln!("{}: {counts}", path.display());
+    Ok(())
+}

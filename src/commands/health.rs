@@ -1,0 +1,39 @@
+//! `radio-istic health`: asks a server how it is, for whoever has no other client at hand.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use radio_istic::config::Settings;
+use url::Url;
+
+/// How long the answer may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Asks a server how it is: exit code 0 if it answers
+#[derive(Args)]
+pub struct Arguments {
+    /// The server [default: the one on this machine, at PORT]
+    #[arg(long)]
+    url: Option<Url>,
+}
+
+pub fn run(Arguments { url }: &Arguments, settings: &Settings) -> Result<()> {
+    let url = match url {
+        Some(url) => url.clone(),
+        None => {
+            let port = settings.port.as_deref().unwrap_or("3001");
+            Url::parse(&format!("http://127.0.0.1:{port}")).context("PORT")?
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let health = runtime.block_on(async {
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+        let answer = http.get(url.join("/health")?).send().await?;
+        let status = answer.status();
+        ensure!(status.is_success(), "{url} answers with HTTP status {status}");
+        Ok(answer.text().await?)
+    })?;
+    anstream::println!("{health}");
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Figures for Prometheus: what is counted, under which names, and how it is told.
+//!
+//! They are the process's, not a server's. Whoever counts calls a function here, so that a name
+//! stands in one place.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::contract::Refusal;
+
+const CONNECTIONS: &str = "radio_istic_connections";
+const USERS_ONLINE: &str = "radio_istic_users_online";
+const EVENTS: &str = "radio_istic_events_total";
+const CONFIRMATION: &str = "radio_istic_confirmation_seconds";
+const BATCH_SIZE: &str = "radio_istic_commit_batch_size";
+const COMMIT: &str = "radio_istic_commit_seconds";
+const STORAGE_ERRORS: &str = "radio_istic_storage_errors_total";
+const OUTBOX_PENDING: &str = "radio_istic_outbox_pending";
+const OUTBOX_REJECTED: &str = "radio_istic_outbox_rejected";
+const PUT_OUT: &str = "radio_istic_sockets_put_out_total";
+const REFUSED: &str = "radio_istic_connections_refused_total";
+
+const SECONDS: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// What is only known when somebody asks.
+pub struct Gauges {
+    pub connections: usize,
+    pub users_online: usize,
+    pub outbox_pending: u64,
+    pub outbox_rejected: u64,
+}
+
+/// Begins to count. Before, and without it, counting does nothing and costs as much.
+pub fn start() {
+    PROMETHEUS.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Full(BATCH_SIZE.into()), &SIZES)
+            .and_then(|builder| builder.set_buckets(&SECONDS));
+        // Another recorder, of whoever embeds the server, keeps its place.
+        let handle = builder.and_then(PrometheusBuilder::install_recorder).ok();
+        describe();
+        handle
+    });
+}
+
+fn describe() {
+    describe_gauge!(CONNECTIONS, "Sockets that are connected");
+    describe_gauge!(USERS_ONLINE, "Users with an authenticated socket");
+    describe_counter!(
+        EVENTS,
+        "Events of clients, by name and by what they came to: ok or an error code"
+    );
+    describe_histogram!(CONFIRMATION, "From a message's arrival to its confirmation, in seconds");
+    describe_histogram!(BATCH_SIZE, "Events that are decided and written at once");
+    describe_histogram!(COMMIT, "How long that takes, in seconds");
+    describe_counter!(STORAGE_ERRORS, "Events that could not be stored, and reads that failed");
+    describe_gauge!(OUTBOX_PENDING, "Changes that wait for MongoDB");
+    describe_gauge!(OUTBOX_REJECTED, "Changes that MongoDB has refused for good");
+    describe_counter!(PUT_OUT, "Sockets whose connection the server has ended, by reason");
+    describe_counter!(REFUSED, "Connections that were refused, by reason");
+}
+
+/// All figures in Prometheus' text format. `None` if nobody counts.
+pub fn render(gauges: &Gauges) -> Option<String> {
+    let handle = PROMETHEUS.get()?.as_ref()?;
+    gauge!(CONNECTIONS).set(gauges.connections as f64);
+    gauge!(USERS_ONLINE).set(gauges.users_online as f64);
+    gauge!(OUTBOX_PENDING).set(gauges.outbox_pending as f64);
+    gauge!(OUTBOX_REJECTED).set(gauges.outbox_rejected as f64);
+    handle.run_upkeep();
+    Some(handle.render())
+}
+
+/// An event was answered. Its name is one of the contract's, or `unknown`.
+pub fn event(name: &'static str, refusal: Option<&Refusal>) {
+    let outcome = refusal.map_or("ok", Refusal::code);
+    counter!(EVENTS, "event" => name, "outcome" => outcome).increment(1);
+}
+
+pub fn confirmed(arrived: Instant) {
+    histogram!(CONFIRMATION).record(arrived.elapsed().as_secs_f64());
+}
+
+pub fn committed(events: usize, took: Duration) {
+    histogram!(BATCH_SIZE).record(events as f64);
+    histogram!(COMMIT).record(took.as_secs_f64());
+}
+
+pub fn storage_failed() {
+    counter!(STORAGE_ERRORS).increment(1);
+}
+
+pub fn put_out(reason: &'static str) {
+    counter!(PUT_OUT, "reason" => reason).increment(1);
+}
+
+pub fn refused(reason: &'static str) {
+    counter!(REFUSED, "reason" => reason).increment(1);
+}
