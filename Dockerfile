@@ -9,6 +9,7 @@ RUN mkdir -p src benches/load \
     && touch src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \
     && cp src/main.rs benches/load/ \
+    && cp src/main.rs benches/micro.rs \
     && cargo build --release --locked
 COPY src src
 # The documentation of a module is in it.

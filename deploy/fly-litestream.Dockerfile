@@ -5,11 +5,13 @@
 FROM rust:1-slim-bookworm AS builder
 WORKDIR /build
 # The dependencies are a layer of their own, built with stubs: it lasts as long as these two files.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/load \
     && touch src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \
     && cp src/main.rs benches/load/ \
+    && cp src/main.rs benches/micro.rs \
     && cargo build --release --locked
 COPY src src
 # The documentation of a module is in it.

@@ -117,7 +117,10 @@ fn main() -> Result<()> {
 /// messages, in milliseconds.
 async fn start_on_a_million() -> Result<f64> {
     let directory = server::directory()?;
-    drop(Server::start_in(Kind::Ours, directory.path()).await?);
+    let server = Server::start_in(Kind::Ours, directory.path()).await?;
+    // Once it takes connections, the file is there.
+    socket::Socket::connect(&server).await?;
+    drop(server);
     let file = rusqlite::Connection::open(directory.path().join("chat.db"))?;
     file.execute_batch(
         "BEGIN;

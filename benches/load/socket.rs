@@ -73,11 +73,16 @@ impl Socket {
         self.ask("authenticate", &json!({ "id": id, "name": id })).await.map(drop)
     }
 
-    /// Emits an event with a callback, and returns the answer.
-    pub async fn ask(&mut self, event: &str, payload: &Value) -> Result<Value> {
+    /// Emits an event with a callback, and returns the packet of the answer.
+    pub async fn ask_packet(&mut self, event: &str, payload: &Value) -> Result<Vec<u8>> {
         self.queue(&Frame::text(&format!("420{}", json!([event, payload]))));
         self.flush().await?;
-        let answer = self.wait_for("430").await?;
+        self.wait_for("430").await
+    }
+
+    /// Emits an event with a callback, and returns the answer.
+    pub async fn ask(&mut self, event: &str, payload: &Value) -> Result<Value> {
+        let answer = self.ask_packet(event, payload).await?;
         let arguments: Vec<Value> = serde_json::from_slice(&answer[3..])?;
         arguments.into_iter().next().context("an empty answer")
     }

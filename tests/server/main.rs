@@ -5,6 +5,7 @@ mod conversations;
 mod crash;
 mod demo;
 mod deploy;
+mod files;
 mod fuzz;
 mod hostile;
 mod http;
