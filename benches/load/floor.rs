@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use socketioxide::{
     SocketIo,
     extract::{AckSender, Data, SocketRef},
+    handler::ConnectHandler,
 };
 
 use crate::server::directory;
@@ -20,37 +21,15 @@ pub fn serve() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (layer, io) = SocketIo::builder().max_buffer_size(8_192).build_layer();
-        io.ns("/", async |socket: SocketRef| {
-            socket.on(
-                "authenticate",
-                async |socket: SocketRef, Data::<Value>(user), ack: AckSender| {
-                    if let Some(id) = user["id"].as_str() {
-                        socket.join(format!("user:{id}"));
-                    }
-                    let _ = ack.send(&json!({ "ok": true }));
-                },
-            );
-            socket.on(
-                "join-conversation",
-                async |socket: SocketRef, Data::<Value>(join), ack: AckSender| {
-                    socket.join(text(&join, "conversationId"));
-                    let _ = ack.send(&json!({ "ok": true, "messages": [] }));
-                },
-            );
-            socket.on(
-                "send-message",
-                async |socket: SocketRef, Data::<Value>(mut message), ack: AckSender| {
-                    message["id"] = "000000000000000000000000".into();
-                    message["content"] = message["message"].take();
-                    let _ = socket.emit("message-sent", &message);
-                    let room = text(&message, "conversationId");
-                    let user = format!("user:{}", text(&message, "recipientId"));
-                    let _ =
-                        socket.within(room).within(user).emit("receive-message", &message).await;
-                    let _ = ack.send(&json!({ "ok": true }));
-                },
-            );
-        });
+        // Before the client knows that it is connected: else its first event may be lost.
+        let nothing = async |_: SocketRef| {};
+        io.ns(
+            "/",
+            nothing.with(async |socket: SocketRef| {
+                listen(&socket);
+                Ok::<_, std::convert::Infallible>(())
+            }),
+        );
         let port: u16 = std::env::var("PORT")?.parse()?;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
         let listener = axum::serve::ListenerExt::tap_io(listener, |tcp| {
@@ -59,6 +38,34 @@ pub fn serve() -> Result<()> {
         axum::serve(listener, Router::new().layer(layer)).await?;
         Ok(())
     })
+}
+
+fn listen(socket: &SocketRef) {
+    socket.on("authenticate", async |socket: SocketRef, Data::<Value>(user), ack: AckSender| {
+        if let Some(id) = user["id"].as_str() {
+            socket.join(format!("user:{id}"));
+        }
+        let _ = ack.send(&json!({ "ok": true }));
+    });
+    socket.on(
+        "join-conversation",
+        async |socket: SocketRef, Data::<Value>(join), ack: AckSender| {
+            socket.join(text(&join, "conversationId"));
+            let _ = ack.send(&json!({ "ok": true, "messages": [] }));
+        },
+    );
+    socket.on(
+        "send-message",
+        async |socket: SocketRef, Data::<Value>(mut message), ack: AckSender| {
+            message["id"] = "000000000000000000000000".into();
+            message["content"] = message["message"].take();
+            let _ = socket.emit("message-sent", &message);
+            let room = text(&message, "conversationId");
+            let user = format!("user:{}", text(&message, "recipientId"));
+            let _ = socket.within(room).within(user).emit("receive-message", &message).await;
+            let _ = ack.send(&json!({ "ok": true }));
+        },
+    );
 }
 
 fn text(value: &Value, field: &str) -> String {

@@ -26,6 +26,9 @@ use report::Report;
 use scenario::Scenario;
 use server::{Kind, Server};
 
+/// How long one run may take.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// The argument with which this program is the floor.
 pub const FLOOR: &str = "serve-floor";
 
@@ -94,7 +97,10 @@ fn main() -> Result<()> {
             for _ in 0..rounds {
                 for (kind, runs) in kinds.iter().zip(&mut runs) {
                     IS_UNORDERED.set(*kind != Kind::Ours);
-                    match scenario.run(*kind, measured).await {
+                    let run = tokio::time::timeout(PATIENCE, scenario.run(*kind, measured)).await;
+                    match run
+                        .unwrap_or_else(|_| Err(anyhow::anyhow!("it does not come to its end")))
+                    {
                         Ok(figures) => runs.push(figures),
                         Err(error) if *kind != Kind::Ours => {
                             eprintln!("{name}: {}: {error:#}", kind.name());

@@ -90,6 +90,23 @@ mod tests {
         origins.allow(&headers)
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_origin_is_read_and_none_of_them_is_allowed_by_chance(
+            origin in proptest::collection::vec(32_u8..=255, 0..60),
+            host in proptest::collection::vec(32_u8..=255, 0..60),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(header::ORIGIN, origin), (header::HOST, host)] {
+                headers.insert(name, axum::http::HeaderValue::from_bytes(&value).unwrap_or(
+                    axum::http::HeaderValue::from_static("null"),
+                ));
+            }
+            let listed: Origins = "https://chat.example.com".parse().unwrap();
+            proptest::prop_assert!(!listed.allow(&headers));
+        }
+    }
+
     #[test]
     fn unset_allows_the_pages_of_this_machine() {
         for origin in [

@@ -65,6 +65,26 @@ fn decode(text: &str) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Of its lines no more than the number is told: they may be secrets.
+    #[test]
+    fn any_file_of_settings_is_used_or_refused_in_one_line(
+        lines in prop::collection::vec("(PORT|HOST|JWT_SECRET|MONGODB_URI|x)?[=\"' $\\\\#{}]*.{0,20}", 0..4),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(".env"), lines.join("\n")).unwrap();
+        // A command that needs nothing but the settings, and ends.
+        let mut command = std::process::Command::new(crate::process::BINARY);
+        command.args(["token", "--sub", "alice"]).current_dir(directory.path()).env_clear();
+        let output = command.output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        prop_assert!(matches!(output.status.code(), Some(0 | 1)), "{told}");
+        prop_assert!(told.lines().count() <= 1, "{told}");
+    }
+}
+
+proptest! {
     #[test]
     fn any_packet_is_read_or_refused(text in ".*") {
         decode(&text);
