@@ -61,7 +61,7 @@ use crate::{
 
 /// How long accepted events may take to be stored and confirmed once the server stops. Together
 /// with the limits below it stays under the 4 s that the contract gives.
-const DRAIN: Duration = Duration::from_millis(2_000);
+const DRAIN: Duration = Duration::from_millis(1_600);
 /// How long readers may take to read what they are sent. Pollers have to come for it.
 const FLUSH: Duration = Duration::from_millis(500);
 /// How long the end of all sockets may take.
@@ -113,29 +113,20 @@ impl Server {
         let rules = Rules { tokens: config.tokens.clone(), limits: config.limits.clone() };
         let (gateway, sockets) = Gateway::start(commits.clone(), rules);
         let addresses = config.limits.connections.map(Addresses::new);
-        let app = http::router(
-            storage.clone(),
-            vitals,
-            gateway.clone(),
-            sockets,
-            &config,
-            addresses.clone(),
-        );
+        let app =
+            http::router(storage.clone(), vitals, gateway.clone(), sockets, &config, addresses);
 
         tracing::info!(address = %listener.local_addr()?, "listening");
         let (stop_accepting, accepting) = oneshot::channel::<()>();
         let (stop_serving, serving) = oneshot::channel::<()>();
         // All connections of a proxy are its own: what counts is the clients behind it.
-        let addresses = addresses.filter(|_| config.limits.trusted_proxy.is_none());
-        let server = tokio::spawn(net::serve(
-            listener,
-            app,
-            addresses,
-            dropped(accepting),
-            dropped(serving),
-        ));
+        let tcp = config.limits.connections.filter(|_| config.limits.trusted_proxy.is_none());
+        let tcp = tcp.map(Addresses::new);
+        let server =
+            tokio::spawn(net::serve(listener, app, tcp, dropped(accepting), dropped(serving)));
 
         tokio::select! {
+            () = metrics::keep_up() => {}
             () = shutdown => tracing::info!("stopping"),
             // Nothing would be answered any more. Whoever started the server can start it again.
             _ = &mut delivery => bail!("the server has failed: see the log"),

@@ -29,6 +29,9 @@ const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 const SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
+/// How often histograms are folded together.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// What is only known when somebody asks.
@@ -67,6 +70,16 @@ fn describe() {
     describe_gauge!(OUTBOX_REJECTED, "Changes that MongoDB has refused for good");
     describe_counter!(PUT_OUT, "Sockets whose connection the server has ended, by reason");
     describe_counter!(REFUSED, "Connections that were refused, by reason");
+}
+
+/// Histograms keep what they were told until somebody asks, or this is called.
+pub async fn keep_up() {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        if let Some(Some(handle)) = PROMETHEUS.get() {
+            handle.run_upkeep();
+        }
+    }
 }
 
 /// All figures in Prometheus' text format. `None` if nobody counts.

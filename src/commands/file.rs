@@ -22,7 +22,8 @@ impl Source {
     pub fn path(&self) -> Result<&Path> {
         let is_kept = self.sqlite_path != Path::new(":memory:");
         ensure!(is_kept, "SQLITE_PATH: a database in memory is in no file");
-        Ok(&self.sqlite_path)
+        let is_empty = self.sqlite_path.as_os_str().is_empty();
+        Ok(if is_empty { Path::new("radio-istic.db") } else { &self.sqlite_path })
     }
 }
 
@@ -81,8 +82,10 @@ pub fn check(Check { file, source }: &Check) -> Result<()> {
         Some(file) => file,
         None => source.path()?,
     };
-    let counts = SqliteFile::open(path)?.check()?;
-    anstream::println!("{}: good, {counts}", path.display());
+    let file = SqliteFile::open(path)?;
+    let counts = file.check()?;
+    let version = file.schema_version()?;
+    anstream::println!("{}: good, schema version {version}, {counts}", path.display());
     Ok(())
 }
 

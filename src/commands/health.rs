@@ -22,8 +22,13 @@ pub fn run(Arguments { url }: &Arguments, settings: &Settings) -> Result<()> {
     let url = match url {
         Some(url) => url.clone(),
         None => {
-            let port = settings.port.as_deref().unwrap_or("3001");
-            Url::parse(&format!("http://127.0.0.1:{port}")).context("PORT")?
+            let given = |setting: &Option<String>| setting.clone().filter(|text| !text.is_empty());
+            let port = given(&settings.port).unwrap_or("3001".into());
+            // A server that listens everywhere listens here.
+            let host = given(&settings.host).filter(|host| !matches!(&**host, "0.0.0.0" | "::"));
+            let host = host.unwrap_or("127.0.0.1".into());
+            let host = if host.contains(':') { format!("[{host}]") } else { host };
+            Url::parse(&format!("http://{host}:{port}")).context("HOST and PORT")?
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

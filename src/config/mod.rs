@@ -169,7 +169,16 @@ pub fn tokens(settings: &Settings) -> Result<Option<Tokens>> {
         }
     }
     let tokens = match (given(&settings.jwt_secret), given(&settings.jwt_public_key)) {
-        (None, None) => return Ok(None),
+        (None, None) => {
+            for (variable, setting) in
+                [("JWT_AUDIENCE", &settings.jwt_audience), ("JWT_ISSUER", &settings.jwt_issuer)]
+            {
+                if given(setting).is_some() {
+                    bail!("{variable}: it is of no use without JWT_SECRET or JWT_PUBLIC_KEY");
+                }
+            }
+            return Ok(None);
+        }
         (Some(_), Some(_)) => bail!("JWT_SECRET and JWT_PUBLIC_KEY: only one of them may be set"),
         (Some(secret), None) => {
             Tokens::signed_with(secret).map_err(|reason| anyhow!("JWT_SECRET: {reason}"))?

@@ -41,10 +41,10 @@ use tower::ServiceExt;
 
 use crate::{
     commit::Commits,
-    contract::{Incoming, MAX_FRAME_BYTES, Refusal},
+    contract::{Incoming, MAX_FRAME_BYTES, MAX_TOKEN_CHARS, Refusal},
     metrics,
     net::{Connection, Via},
-    session::{Rules, Session},
+    session::{Rules, Session, Transport},
     tokens::Claims,
 };
 
@@ -155,6 +155,11 @@ impl Gateway {
         tokio::time::timeout(UPGRADE_PATIENCE, fetched).await.is_ok()
     }
 
+    /// What is to be remembered of a transport that begins now.
+    pub fn transport_begins(&self) -> Arc<Transport> {
+        Arc::new(Transport::new(&self.rules))
+    }
+
     /// Whether the server takes no new sessions any more.
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Relaxed)
@@ -204,7 +209,11 @@ impl Gateway {
         };
         let malformed = |_| Refusal::InvalidToken("The token is not a string.");
         let Auth { token } = serde_json::from_str(auth).map_err(malformed)?;
-        token.map(|token| tokens.verify(&token)).transpose()
+        let verify = |token: Cow<str>| match token.len() {
+            0..=MAX_TOKEN_CHARS => tokens.verify(&token),
+            _ => Err(Refusal::InvalidToken("The token is too long.")),
+        };
+        token.map(verify).transpose()
     }
 
     /// Closes the transports of all sockets.
@@ -257,6 +266,14 @@ impl Gateway {
     }
 }
 
+/// Lets a client be read whose CONNECT was refused, once it has been told: it may try again, or go.
+async fn let_in_again(connection: Weak<Connection>) {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    if let Some(connection) = connection.upgrade() {
+        connection.connected();
+    }
+}
+
 /// Puts out sockets whose time is over, as long as there is a gateway.
 async fn check_times(gateway: Weak<Gateway>) {
     loop {
@@ -287,14 +304,29 @@ impl ConnectHandler<LocalAdapter, Ours> for Sockets {
                 let reason = refusal.message();
                 tracing::info!(sid = %socket.id, code = refusal.code(), %reason, "connection refused");
                 metrics::refused(refusal.code());
+                if let Some(connection) = first_connection(&socket) {
+                    tokio::spawn(let_in_again(connection));
+                }
                 let error: Box<dyn std::fmt::Display + Send> = Box::new(refusal.code());
                 return Box::pin(std::future::ready(Err(error)));
             }
         };
+        let transport = socket.req_parts().extensions.get::<Arc<Transport>>().cloned();
+        let transport = transport.unwrap_or_else(|| gateway.transport_begins());
+        if transport.connects().is_err() {
+            let error: Box<dyn std::fmt::Display + Send> = Box::new("rate_limited");
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let outlet = Outlet::new(&socket, gateway.clone());
         let id = gateway.next_socket.fetch_add(1, Ordering::Relaxed);
-        let session =
-            Session::new(id, outlet, gateway.commits.clone(), gateway.rules.clone(), claims);
+        let session = Session::new(
+            id,
+            outlet,
+            gateway.commits.clone(),
+            gateway.rules.clone(),
+            transport,
+            claims,
+        );
         socket.on_fallback(Inbound(session.clone()));
         socket.on_disconnect(Inbound(session.clone()));
         socket.extensions.insert(Inbound(session));
@@ -340,8 +372,16 @@ impl MessageHandler<LocalAdapter, Ours> for Inbound {
 }
 
 impl DisconnectHandler<LocalAdapter, Ours> for Inbound {
-    fn call_with_defer(&self, socket: Arc<Socket>, _: DisconnectReason, remove: fn(Arc<Socket>)) {
+    fn call_with_defer(
+        &self,
+        socket: Arc<Socket>,
+        reason: DisconnectReason,
+        remove: fn(Arc<Socket>),
+    ) {
         self.0.close();
+        if reason == DisconnectReason::ClientNSDisconnect {
+            tokio::spawn(self.0.outlet.end_unless_back(&socket));
+        }
         remove(socket);
     }
 }

@@ -16,7 +16,7 @@ use socketioxide::{
     socket::{Sid, Socket},
 };
 
-use super::{Gateway, first_connection};
+use super::{CONNECT_PATIENCE, Gateway, first_connection};
 use crate::{
     contract::{Packet, Refusal, ServerEvent},
     metrics,
@@ -25,6 +25,9 @@ use crate::{
 
 /// How many bytes a reader may be behind, besides a packet as large as the one that it is sent.
 const UNSENT_BYTES: u64 = 16_000_000;
+
+/// How long a client that is put out may take to read why.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A socket's way out: what it is sent, in order, and the end of its transport.
 pub struct Outlet {
@@ -37,6 +40,8 @@ pub struct Outlet {
     connection: OnceLock<Weak<Connection>>,
     /// Bytes given to the socket's writer so far.
     handed_over: AtomicU64,
+    /// What was written before this socket was there: to one before it, on the same transport.
+    written_before: u64,
     /// Bytes that polls were answered with so far.
     polled: AtomicU64,
     is_out: AtomicBool,
@@ -44,7 +49,11 @@ pub struct Outlet {
 
 impl Outlet {
     pub fn new(socket: &Arc<Socket>, gateway: Arc<Gateway>) -> Self {
+        let is_websocket = socket.transport_type() == TransportType::Websocket;
+        let connection = first_connection(socket).filter(|_| is_websocket);
+        let connection = connection.and_then(|connection| connection.upgrade());
         Self {
+            written_before: connection.map_or(0, |connection| connection.written()),
             sid: socket.id,
             socket: Arc::downgrade(socket),
             gateway,
@@ -52,6 +61,29 @@ impl Outlet {
             handed_over: AtomicU64::new(0),
             polled: AtomicU64::new(0),
             is_out: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the socket is sent nothing any more, and heard no more.
+    pub fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::Relaxed)
+    }
+
+    /// The client has left the namespace. Unless it comes back, its transport is of no use.
+    pub fn end_unless_back(&self, socket: &Arc<Socket>) -> impl Future<Output = ()> + Send + use<> {
+        let (gateway, sid) = (self.gateway.clone(), self.sid);
+        let connection = self.connection(socket).map(|connection| Arc::downgrade(&connection));
+        async move {
+            tokio::time::sleep(CONNECT_PATIENCE).await;
+            if gateway.session(sid).is_some() {
+                return;
+            }
+            match connection {
+                Some(connection) => {
+                    connection.upgrade().inspect(|connection| connection.end());
+                }
+                None => gateway.end_polling(sid).await,
+            }
         }
     }
 
@@ -118,7 +150,17 @@ impl Outlet {
         tracing::info!(sid = %socket.id, code = refusal.code(), reason, "socket put out");
         metrics::put_out(reason);
         match self.connection(&socket) {
-            Some(connection) => connection.end_behind_what_is_sent(),
+            Some(connection) => {
+                connection.end_behind_what_is_sent();
+                // Whoever takes it in trickles does not stay for that.
+                let connection = Arc::downgrade(&connection);
+                tokio::spawn(async move {
+                    tokio::time::sleep(LAST_WORDS).await;
+                    if let Some(connection) = connection.upgrade() {
+                        connection.end();
+                    }
+                });
+            }
             None => {
                 let gateway = self.gateway.clone();
                 tokio::spawn(gateway.end_polling_behind(socket.id, polled));
@@ -182,6 +224,7 @@ impl Outlet {
     /// of the transport are counted as sent, but not as handed over.
     fn unsent(&self, socket: &Arc<Socket>) -> u64 {
         let written = self.connection(socket).map_or(0, |connection| connection.written());
+        let written = written.saturating_sub(self.written_before);
         let sent = self.polled.load(Ordering::Relaxed) + written;
         self.handed_over.load(Ordering::Relaxed).saturating_sub(sent)
     }

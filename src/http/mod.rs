@@ -4,7 +4,6 @@ mod assets;
 mod origins;
 
 use std::{
-    borrow::Cow,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -100,7 +99,8 @@ pub fn router(
 /// requests take effect before CORS hides their answers.
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
     if !app.origins.allow(request.headers()) {
-        tracing::info!(reason = "foreign origin", "connection refused");
+        let origin = request.headers().get(header::ORIGIN);
+        tracing::info!(?origin, reason = "foreign origin", "connection refused");
         metrics::refused("foreign origin");
         return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
     }
@@ -115,6 +115,7 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
             Ok(permit) => drop(request.extensions_mut().insert(permit.map(Arc::new))),
             Err(refused) => return refused,
         }
+        request.extensions_mut().insert(app.gateway.transport_begins());
     }
     if parameter(&request, "transport").is_some_and(|transport| transport == "websocket")
         && let Some(via) = request.extensions().get::<Via>().cloned()
@@ -163,10 +164,11 @@ impl App {
     }
 }
 
-/// A parameter of the request's query.
-fn parameter<'a>(request: &'a Request, name: &str) -> Option<Cow<'a, str>> {
-    let query = request.uri().query()?.as_bytes();
-    url::form_urlencoded::parse(query).find(|(key, _)| key == name).map(|(_, value)| value)
+/// A parameter of the request's query, as Engine.IO reads it: as it stands. Else somebody could
+/// tell the two of us apart.
+fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    let mut pairs = request.uri().query()?.split('&');
+    pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Copies what Engine.IO needs of a request. A session keeps the head of its first request, and

@@ -9,7 +9,10 @@ mod meaning;
 use std::{
     borrow::Cow,
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,6 +29,9 @@ use meaning::{Identity, interpret, vouched_for};
 /// How many events of one socket may be on their way at once.
 const MAX_EVENTS_IN_FLIGHT: usize = 1_024;
 
+/// How much of a socket's events may wait for the answer to another one, in bytes.
+const MAX_WAITING_BYTES: usize = 4_000_000;
+
 /// Tells sockets apart for as long as the server runs.
 pub type SocketId = u64;
 
@@ -41,7 +47,7 @@ pub struct Session {
     pub outlet: Outlet,
     commits: Commits,
     rules: Arc<Rules>,
-    since: Instant,
+    transport: Arc<Transport>,
     inbox: Mutex<Inbox>,
     /// The rooms that the socket is in. Only the delivery changes them.
     rooms: Mutex<HashSet<Id>>,
@@ -61,12 +67,51 @@ struct Inbox {
     is_flooded: bool,
     /// The server stops. What comes now is not accepted.
     is_stopped: bool,
-    throttle: Option<Throttle>,
+    /// The size of what waits, in bytes.
+    waiting_bytes: usize,
+}
+
+/// What outlives a socket that leaves and connects again over the same transport.
+pub struct Transport {
+    since: Instant,
+    throttle: Option<Mutex<Throttle>>,
+    has_connected: AtomicBool,
+}
+
+impl Transport {
+    pub fn new(rules: &Rules) -> Self {
+        let throttle = rules.limits.events.map(|rate| Mutex::new(Throttle::new(rate)));
+        Self { since: Instant::now(), throttle, has_connected: AtomicBool::new(false) }
+    }
+
+    /// A socket connects. Coming back counts as an event.
+    pub fn connects(&self) -> Result<(), TooMany> {
+        if self.has_connected.swap(true, Ordering::Relaxed) { self.take() } else { Ok(()) }
+    }
+
+    fn take(&self) -> Result<(), TooMany> {
+        let Some(throttle) = &self.throttle else { return Ok(()) };
+        throttle.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 enum Arrived {
-    Event { name: Cow<'static, str>, ack: Option<i64>, event: Result<ClientEvent, Refusal> },
+    Event {
+        name: Cow<'static, str>,
+        ack: Option<i64>,
+        event: Result<ClientEvent, Refusal>,
+        bytes: usize,
+    },
     Closed,
+}
+
+impl Arrived {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event { bytes, .. } => *bytes,
+            Self::Closed => 0,
+        }
+    }
 }
 
 impl Session {
@@ -76,6 +121,7 @@ impl Session {
         outlet: Outlet,
         commits: Commits,
         rules: Arc<Rules>,
+        transport: Arc<Transport>,
         claims: Option<Claims>,
     ) -> Arc<Self> {
         let inbox = Inbox {
@@ -86,10 +132,10 @@ impl Session {
             in_flight: 0,
             is_flooded: false,
             is_stopped: false,
-            throttle: rules.limits.events.map(Throttle::new),
+            waiting_bytes: 0,
         };
         let (inbox, rooms) = (Mutex::new(inbox), Mutex::default());
-        Arc::new(Self { id, outlet, commits, rules, since: Instant::now(), inbox, rooms })
+        Arc::new(Self { id, outlet, commits, rules, transport, inbox, rooms })
     }
 
     /// The socket may be sent events from now on.
@@ -104,8 +150,10 @@ impl Session {
 
     /// Takes an event. `ack` is the id of its callback, if it has one.
     pub fn receive(self: &Arc<Self>, incoming: &Incoming, ack: Option<i64>) {
-        let allowed = self.lock().throttle.as_mut().map_or(Ok(()), Throttle::take);
-        let event = match allowed {
+        if self.outlet.is_out() {
+            return;
+        }
+        let event = match self.transport.take() {
             Ok(()) => ClientEvent::decode(incoming),
             Err(TooMany::Wait(wait)) => Err(Refusal::RateLimited(wait)),
             Err(TooMany::Regardless) => {
@@ -117,18 +165,23 @@ impl Session {
             Ok(event) => event.name().into(),
             Err(_) => incoming.name.chars().take(Id::MAX_BYTES).collect::<String>().into(),
         };
-        self.take(Arrived::Event { name, ack, event });
+        let bytes = incoming.payload.map_or(0, |payload| payload.get().len());
+        self.take(Arrived::Event { name, ack, event, bytes });
     }
 
     /// Ends the socket if its time is over: its token has run out, or none came.
     pub fn check_time(&self) {
         let Some(_) = self.rules.tokens else { return };
         let inbox = self.lock();
+        if inbox.becoming.is_some() {
+            // It may be a fresh token.
+            return;
+        }
         let over = match &inbox.identity {
             Some(identity) => identity
                 .has_expired()
                 .then(|| (Refusal::InvalidToken(EXPIRED), "the token has run out")),
-            None => (self.since.elapsed() > self.rules.limits.authenticate_within)
+            None => (self.transport.since.elapsed() > self.rules.limits.authenticate_within)
                 .then_some((Refusal::TokenRequired, "not authenticated in time")),
         };
         drop(inbox);
@@ -180,7 +233,8 @@ impl Session {
             if inbox.is_stopped {
                 return;
             }
-            inbox.is_flooded |= inbox.waiting.len() + inbox.in_flight >= MAX_EVENTS_IN_FLIGHT;
+            inbox.is_flooded |= inbox.waiting.len() + inbox.in_flight >= MAX_EVENTS_IN_FLIGHT
+                || inbox.waiting_bytes > MAX_WAITING_BYTES;
             if inbox.is_flooded {
                 drop(inbox);
                 let refusal = Refusal::RateLimited(Duration::from_secs(1));
@@ -188,6 +242,7 @@ impl Session {
             }
         }
         if inbox.is_blocked {
+            inbox.waiting_bytes += arrived.bytes();
             inbox.waiting.push_back(arrived);
         } else {
             self.process(&mut inbox, arrived);
@@ -199,12 +254,13 @@ impl Session {
         while !inbox.is_blocked
             && let Some(arrived) = inbox.waiting.pop_front()
         {
+            inbox.waiting_bytes -= arrived.bytes();
             self.process(inbox, arrived);
         }
     }
 
     fn process(self: &Arc<Self>, inbox: &mut Inbox, arrived: Arrived) {
-        let Arrived::Event { name, ack, event } = arrived else {
+        let Arrived::Event { name, ack, event, .. } = arrived else {
             return self.hand_on(inbox, Cow::default(), None, Action::Disconnect);
         };
         let meaning = self.check(inbox, &name, event).and_then(|event| {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::{SinkExt, StreamExt};
 use radio_istic::{
     client::{Client, Options, Received},
     config::Settings,
@@ -127,6 +128,45 @@ async fn an_address_begins_only_so_many_connections_at_once() {
     };
     assert_eq!([open("192.0.2.1").await, open("192.0.2.1").await], [200, 200]);
     assert_eq!([open("192.0.2.1").await, open("192.0.2.2").await], [429, 200]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_a_new_one_however_its_address_is_written() {
+    let server = server(Settings {
+        connection_limit: Some("1000/s,open=1".into()),
+        trusted_proxy: Some("X-Forwarded-For".into()),
+        ..Settings::default()
+    })
+    .await;
+    let open = async |query: &str| {
+        let request = reqwest::Client::new()
+            .get(format!("{}/socket.io/?EIO=4&transport=polling{query}", server.url))
+            .header("X-Forwarded-For", "192.0.2.1");
+        within(request.send()).await.unwrap().status().as_u16()
+    };
+    assert_eq!(open("").await, 200);
+    assert_eq!(open("&s%69d=AAAAAAAAAAAAAAAA").await, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_and_connecting_again_makes_no_other_socket_of_it() {
+    let rate_limit = Some("1/s,burst=3".into());
+    let server = server(Settings { rate_limit, ..Settings::default() }).await;
+    let url = format!("{}/socket.io/?EIO=4&transport=websocket", server.url.replace("http", "ws"));
+    let (mut socket, _) = within(tokio_tungstenite::connect_async(url)).await.unwrap();
+    let mut refused = false;
+    for _ in 0..5 {
+        // Hello, and goodbye, over the same transport.
+        socket.send("40".into()).await.unwrap();
+        refused |= loop {
+            let answer = within(socket.next()).await.unwrap().unwrap().into_text().unwrap();
+            if answer.starts_with("40") || answer.starts_with("44") {
+                break answer.contains("rate_limited");
+            }
+        };
+        socket.send("41".into()).await.unwrap();
+    }
+    assert!(refused, "the limit begins anew with each goodbye");
 }
 
 #[tokio::test(flavor = "multi_thread")]

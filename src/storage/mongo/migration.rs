@@ -3,7 +3,7 @@
 //! Every document is written under the id that it has in the file, and what is there already stays
 //! as it is: so a second attempt only adds what is missing. Nothing writes to the file meanwhile.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use bson::{Bson, Document, doc};
@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use super::{
     database::Database,
-    documents::{date, from_message, key, unread_field},
+    documents::{date, from_message, key, participants, unread_field},
 };
 use crate::{
     contract::{Id, MessageType, Time},
@@ -50,6 +50,7 @@ pub fn migrate(
     runtime.block_on(database.prepare()).context("MongoDB does not answer")?;
 
     let mut batch = Vec::new();
+    let mut moved = Vec::new();
     let counts = file.for_each(|record| {
         match record {
             Record::RadioIstic { .. } => {}
@@ -62,6 +63,7 @@ pub fn migrate(
             Record::Conversation { id, is_open, participants } => {
                 let insert = conversation(&participants, is_open);
                 runtime.block_on(database.begin_if_unknown(&id, insert))?;
+                moved.push(id);
             }
             Record::Message(message) => {
                 batch.push(document(*message));
@@ -89,20 +91,20 @@ pub fn migrate(
     })?;
     progress(batch.len() as u64);
     runtime.block_on(database.compare(batch))?;
-    runtime.block_on(database.set_last_messages())?;
+    runtime.block_on(database.set_last_messages(&moved))?;
     Ok(counts)
 }
 
-fn conversation(participants: &[file::Participant], is_open: bool) -> Document {
+fn conversation(members: &[file::Participant], is_open: bool) -> Document {
     let mut unread = Document::new();
-    for participant in participants.iter().filter(|participant| participant.unread > 0) {
+    for participant in members.iter().filter(|participant| participant.unread > 0) {
         let field = unread_field(&participant.id);
         let field = field.split_once('.').map_or(&*field, |(_, field)| field).to_owned();
         unread.insert(field, participant.unread as i32);
     }
     let now = date(Time::now());
     doc! {
-        "participants": participants.iter().map(|participant| key(&participant.id)).collect::<Vec<_>>(),
+        "participants": members.iter().map(|participant| key(&participant.id)).collect::<Vec<_>>(),
         "isOpen": is_open, "unreadCount": unread, "createdAt": now, "updatedAt": now, "__v": 0,
     }
 }
@@ -133,6 +135,19 @@ fn document(message: file::Message) -> Document {
 
 impl Database {
     async fn begin_if_unknown(&self, id: &Id, insert: Document) -> Result<()> {
+        let members = |document: &Document| {
+            let participants: HashSet<Id> = participants(document).into_iter().collect();
+            (document.get_bool("isOpen").unwrap_or(false), participants)
+        };
+        let known = self.conversations().find_one(doc! { "_id": key(id) }).await?;
+        if let Some(known) = known {
+            // Messages of one must not be read by those of another.
+            ensure!(
+                members(&known) == members(&insert),
+                "conversation {id} is between others in MongoDB"
+            );
+            return Ok(());
+        }
         let update = doc! { "$setOnInsert": insert };
         self.conversations().update_one(doc! { "_id": key(id) }, update).upsert(true).await?;
         Ok(())
@@ -171,22 +186,18 @@ impl Database {
         Ok(())
     }
 
-    /// Tells each conversation which message is its last one, unless it knows.
-    async fn set_last_messages(&self) -> Result<()> {
-        let unknown = doc! { "lastMessageAt": null };
-        let mut cursor = self.conversations().find(unknown).projection(doc! { "_id": 1 }).await?;
-        while cursor.advance().await? {
-            let conversation = cursor.deserialize_current()?;
-            let Some(id) = conversation.get("_id") else { continue };
+    /// Tells each of these conversations which message is its last one.
+    async fn set_last_messages(&self, conversations: &[Id]) -> Result<()> {
+        for id in conversations {
             let newest = self
                 .messages()
-                .find_one(doc! { "conversation": id })
+                .find_one(doc! { "conversation": key(id) })
                 .sort(doc! { "createdAt": -1, "_id": -1 })
                 .await?;
             let Some(newest) = newest else { continue };
             let (message, at) = (newest.get_object_id("_id")?, newest.get_datetime("createdAt")?);
             let set = doc! { "lastMessage": message, "lastMessageAt": at, "updatedAt": at };
-            self.conversations().update_one(doc! { "_id": id }, doc! { "$set": set }).await?;
+            self.conversations().update_one(doc! { "_id": key(id) }, doc! { "$set": set }).await?;
         }
         Ok(())
     }

@@ -133,6 +133,11 @@ impl File {
         self.counts()
     }
 
+    /// The version of the schema that it has.
+    pub fn schema_version(&self) -> Result<u32> {
+        Ok(self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+    }
+
     /// Copies the file as it is at one moment, and checks the copy before it gets its name.
     pub fn back_up(&self, to: &Path) -> Result<Counts> {
         ensure!(!to.exists(), "{}: there is a file of this name already", to.display());
@@ -322,11 +327,12 @@ fn take_in(transaction: &Transaction, record: Record) -> Result<()> {
                 message.client_message_id,
             ])?;
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO receipts (conversation, message, user, read_at) VALUES (?, ?, ?, ?)
+                "INSERT INTO receipts (conversation, message, user, read_at)
+                SELECT conversation, id, ?, ? FROM messages WHERE conversation = ? AND id = ?
                 ON CONFLICT DO NOTHING",
             )?;
             for Receipt { user_id, read_at } in &message.read_by {
-                insert.execute(params![message.conversation_id, message.id, user_id, read_at.0])?;
+                insert.execute(params![user_id, read_at.0, message.conversation_id, message.id])?;
             }
         }
     }
