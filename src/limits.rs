@@ -143,7 +143,7 @@ pub enum TooMany {
 
 impl Throttle {
     pub fn new(rate: Rate) -> Self {
-        let limiter = RateLimiter::direct_with_clock(rate.quota(), MonotonicClock::default());
+        let limiter = RateLimiter::direct_with_clock(rate.quota(), MonotonicClock);
         Self { limiter, refused: None }
     }
 
@@ -181,7 +181,7 @@ pub struct Permit {
 impl Addresses {
     pub fn new(limit: ConnectionLimit) -> Arc<Self> {
         let store = DashMapStateStore::default();
-        let begun = RateLimiter::new(limit.rate.quota(), store, MonotonicClock::default());
+        let begun = RateLimiter::new(limit.rate.quota(), store, MonotonicClock);
         Arc::new(Self { limit, begun, open: Mutex::default() })
     }
 

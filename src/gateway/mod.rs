@@ -3,7 +3,7 @@
 //! Everything that one has to know about socketioxide is known here and nowhere else:
 //!
 //! - Handlers are types of our own instead of closures. A closure is spawned as a task for each
-//!   event, so that two events of one socket may overtake each other; a [`MessageHandler`] itself
+//!   event, so that two events of one socket may overtake each other; a `MessageHandler` itself
 //!   is called in the order of arrival, on the task that reads the connection.
 //! - They are registered before the CONNECT packet goes out (`call_middleware`), so that no event
 //!   finds a socket without them, and events wait in the session until the socket may emit
@@ -15,11 +15,10 @@
 //!   connection instead of getting `unknown_event`.
 
 mod outlet;
+mod sockets;
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,27 +27,20 @@ use std::{
 };
 
 use axum::{Router, body::Body, http::Request};
-use serde::Deserialize;
 use socketioxide::{
-    SocketIo,
-    adapter::LocalAdapter,
-    handler::{ConnectHandler, DisconnectHandler, MessageHandler, Value},
-    operators::BroadcastOperators,
-    service::SocketIoService,
-    socket::{DisconnectReason, Sid, Socket},
+    SocketIo, operators::BroadcastOperators, service::SocketIoService, socket::Sid,
 };
 use tower::ServiceExt;
 
 use crate::{
     commit::Commits,
-    contract::{Incoming, MAX_FRAME_BYTES, MAX_TOKEN_CHARS, Refusal},
-    metrics,
+    contract::MAX_FRAME_BYTES,
     net::{Connection, Via},
     session::{Rules, Session, Transport},
-    tokens::Claims,
 };
 
 pub use outlet::Outlet;
+use sockets::{Sockets, first_connection, session};
 
 /// How many packets may wait for a socket's writer.
 const BUFFERED_PACKETS: usize = 8_192;
@@ -122,7 +114,7 @@ impl Gateway {
             .ws_read_buffer_size(READ_BUFFER)
             .ws_max_frame_size(MAX_FRAME_BYTES)
             .build_with_inner_svc(Router::new());
-        io.ns("/", Sockets(gateway.clone()));
+        io.ns("/", Sockets::of(gateway.clone()));
         let _ = gateway.engine.set(Engine { service: service.clone(), io });
         if needs_tokens {
             tokio::spawn(check_times(Arc::downgrade(&gateway)));
@@ -196,26 +188,6 @@ impl Gateway {
         session(&*self.namespace()?.get_socket(sid)?)
     }
 
-    /// What the token says that a client connects with, if it has one and it matters.
-    fn claims(&self, auth: Option<&Value>) -> Result<Option<Claims>, Refusal> {
-        #[derive(Deserialize)]
-        struct Auth<'a> {
-            #[serde(borrow)]
-            token: Option<Cow<'a, str>>,
-        }
-
-        let (Some(tokens), Some(Value::Str(auth, _))) = (&self.rules.tokens, auth) else {
-            return Ok(None);
-        };
-        let malformed = |_| Refusal::InvalidToken("The token is not a string.");
-        let Auth { token } = serde_json::from_str(auth).map_err(malformed)?;
-        let verify = |token: Cow<str>| match token.len() {
-            0..=MAX_TOKEN_CHARS => tokens.verify(&token),
-            _ => Err(Refusal::InvalidToken("The token is too long.")),
-        };
-        token.map(verify).transpose()
-    }
-
     /// Closes the transports of all sockets.
     pub async fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
@@ -266,122 +238,11 @@ impl Gateway {
     }
 }
 
-/// Lets a client be read whose CONNECT was refused, once it has been told: it may try again, or go.
-async fn let_in_again(connection: Weak<Connection>) {
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    if let Some(connection) = connection.upgrade() {
-        connection.connected();
-    }
-}
-
 /// Puts out sockets whose time is over, as long as there is a gateway.
 async fn check_times(gateway: Weak<Gateway>) {
     loop {
         tokio::time::sleep(TIME_CHECK).await;
         let Some(gateway) = gateway.upgrade() else { return };
         gateway.sessions().for_each(|session| session.check_time());
-    }
-}
-
-/// Makes a session of each socket that connects.
-#[derive(Clone)]
-struct Sockets(Arc<Gateway>);
-
-/// Marks our handler implementations: the blanket ones for closures use other types here.
-struct Ours;
-
-impl ConnectHandler<LocalAdapter, Ours> for Sockets {
-    fn call_middleware<'a>(
-        &'a self,
-        socket: Arc<Socket>,
-        auth: &'a Option<Value>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn std::fmt::Display + Send>>> + Send + 'a>>
-    {
-        let gateway = &self.0;
-        let claims = match gateway.claims(auth.as_ref()) {
-            Ok(claims) => claims,
-            Err(refusal) => {
-                let reason = refusal.message();
-                tracing::info!(sid = %socket.id, code = refusal.code(), %reason, "connection refused");
-                metrics::refused(refusal.code());
-                if let Some(connection) = first_connection(&socket) {
-                    tokio::spawn(let_in_again(connection));
-                }
-                let error: Box<dyn std::fmt::Display + Send> = Box::new(refusal.code());
-                return Box::pin(std::future::ready(Err(error)));
-            }
-        };
-        let transport = socket.req_parts().extensions.get::<Arc<Transport>>().cloned();
-        let transport = transport.unwrap_or_else(|| gateway.transport_begins());
-        if transport.connects().is_err() {
-            let error: Box<dyn std::fmt::Display + Send> = Box::new("rate_limited");
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        let outlet = Outlet::new(&socket, gateway.clone());
-        let id = gateway.next_socket.fetch_add(1, Ordering::Relaxed);
-        let session = Session::new(
-            id,
-            outlet,
-            gateway.commits.clone(),
-            gateway.rules.clone(),
-            transport,
-            claims,
-        );
-        socket.on_fallback(Inbound(session.clone()));
-        socket.on_disconnect(Inbound(session.clone()));
-        socket.extensions.insert(Inbound(session));
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn call(&self, socket: Arc<Socket>, _: Option<Value>) {
-        if let Some(session) = session(&socket) {
-            session.open();
-        }
-        if let Some(connection) =
-            first_connection(&socket).and_then(|connection| connection.upgrade())
-        {
-            connection.connected();
-        }
-    }
-}
-
-/// A socket's session, once it is connected.
-fn session(socket: &Socket) -> Option<Arc<Session>> {
-    socket.extensions.get::<Inbound>().map(|Inbound(session)| session)
-}
-
-/// The connection on which a socket's session began.
-fn first_connection(socket: &Socket) -> Option<Weak<Connection>> {
-    let Via(connection) = socket.req_parts().extensions.get()?;
-    Some(connection.clone())
-}
-
-/// A socket's way into its session.
-#[derive(Clone)]
-struct Inbound(Arc<Session>);
-
-impl MessageHandler<LocalAdapter, Ours> for Inbound {
-    fn call(&self, _: Arc<Socket>, value: Value, ack: Option<i64>) {
-        let Value::Str(text, _) = value else { return };
-        // Socketioxide has read the beginning of it, up to the event's name.
-        match serde_json::from_str::<Incoming>(&text) {
-            Ok(incoming) => self.0.receive(&incoming, ack),
-            Err(_) => self.0.outlet.put_out("a packet that is not JSON"),
-        }
-    }
-}
-
-impl DisconnectHandler<LocalAdapter, Ours> for Inbound {
-    fn call_with_defer(
-        &self,
-        socket: Arc<Socket>,
-        reason: DisconnectReason,
-        remove: fn(Arc<Socket>),
-    ) {
-        self.0.close();
-        if reason == DisconnectReason::ClientNSDisconnect {
-            tokio::spawn(self.0.outlet.end_unless_back(&socket));
-        }
-        remove(socket);
     }
 }

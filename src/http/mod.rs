@@ -113,7 +113,11 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
         match app.permit(&request) {
             // It is kept as long as the session is.
             Ok(permit) => drop(request.extensions_mut().insert(permit.map(Arc::new))),
-            Err(refused) => return refused,
+            Err(reason) => {
+                let headers = [(header::RETRY_AFTER, "1")];
+                let body = format!("{reason}\n");
+                return (StatusCode::TOO_MANY_REQUESTS, headers, body).into_response();
+            }
         }
         request.extensions_mut().insert(app.gateway.transport_begins());
     }
@@ -142,7 +146,8 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
 
 impl App {
     /// Whether one more session may begin at the client's address.
-    fn permit(&self, request: &Request) -> Result<Option<Permit>, Response> {
+    /// An error is why not.
+    fn permit(&self, request: &Request) -> Result<Option<Permit>, &'static str> {
         let (Some(addresses), Some(via)) = (&self.addresses, request.extensions().get::<Via>())
         else {
             return Ok(None);
@@ -155,11 +160,9 @@ impl App {
             None if peer.to_canonical().is_loopback() => return Ok(None),
             None => peer,
         };
-        addresses.admit(address).map(Some).map_err(|reason| {
+        addresses.admit(address).map(Some).inspect_err(|reason| {
             tracing::info!(%address, reason, "connection refused");
             metrics::refused(reason);
-            let headers = [(header::RETRY_AFTER, "1")];
-            (StatusCode::TOO_MANY_REQUESTS, headers, format!("{reason}\n")).into_response()
         })
     }
 }

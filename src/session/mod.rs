@@ -180,7 +180,7 @@ impl Session {
         let over = match &inbox.identity {
             Some(identity) => identity
                 .has_expired()
-                .then(|| (Refusal::InvalidToken(EXPIRED), "the token has run out")),
+                .then_some((Refusal::InvalidToken(EXPIRED), "the token has run out")),
             None => (self.transport.since.elapsed() > self.rules.limits.authenticate_within)
                 .then_some((Refusal::TokenRequired, "not authenticated in time")),
         };

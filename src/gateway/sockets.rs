@@ -1,0 +1,158 @@
+//! The handlers of socketioxide: a session for each socket that connects, its events, its end.
+
+use std::{
+    borrow::Cow,
+    fmt::Display,
+    pin::Pin,
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use socketioxide::{
+    adapter::LocalAdapter,
+    handler::{ConnectHandler, DisconnectHandler, MessageHandler, Value},
+    socket::{DisconnectReason, Socket},
+};
+
+use super::{Gateway, Outlet};
+use crate::{
+    contract::{Incoming, MAX_TOKEN_CHARS, Refusal},
+    metrics,
+    net::{Connection, Via},
+    session::{Session, Transport},
+    tokens::Claims,
+};
+
+/// How long a client whose CONNECT was refused is not read, so that it is told first.
+const REFUSAL_FIRST: Duration = Duration::from_millis(50);
+
+/// Makes a session of each socket that connects.
+#[derive(Clone)]
+pub struct Sockets(Arc<Gateway>);
+
+impl Sockets {
+    pub fn of(gateway: Arc<Gateway>) -> Self {
+        Self(gateway)
+    }
+
+    /// The session of a socket that wants to connect. A refusal's code is what the client is told.
+    fn begin(&self, socket: &Arc<Socket>, auth: Option<&Value>) -> Result<Arc<Session>, Refusal> {
+        let Self(gateway) = self;
+        let transport = socket.req_parts().extensions.get::<Arc<Transport>>().cloned();
+        let transport = transport.unwrap_or_else(|| gateway.transport_begins());
+        transport.connects().map_err(|_| Refusal::RateLimited(Duration::from_secs(1)))?;
+        let claims = self.claims(auth)?;
+        let outlet = Outlet::new(socket, gateway.clone());
+        let id = gateway.next_socket.fetch_add(1, Ordering::Relaxed);
+        let (commits, rules) = (gateway.commits.clone(), gateway.rules.clone());
+        Ok(Session::new(id, outlet, commits, rules, transport, claims))
+    }
+
+    /// What the token says that a client connects with, if it has one and it matters.
+    fn claims(&self, auth: Option<&Value>) -> Result<Option<Claims>, Refusal> {
+        #[derive(Deserialize)]
+        struct Auth<'a> {
+            #[serde(borrow)]
+            token: Option<Cow<'a, str>>,
+        }
+
+        let (Some(tokens), Some(Value::Str(auth, _))) = (&self.0.rules.tokens, auth) else {
+            return Ok(None);
+        };
+        let malformed = |_| Refusal::InvalidToken("The token is not a string.");
+        let Auth { token } = serde_json::from_str(auth).map_err(malformed)?;
+        let verify = |token: Cow<str>| match token.len() {
+            0..=MAX_TOKEN_CHARS => tokens.verify(&token),
+            _ => Err(Refusal::InvalidToken("The token is too long.")),
+        };
+        token.map(verify).transpose()
+    }
+}
+
+/// Marks our handler implementations: the blanket ones for closures use other types here.
+pub struct Ours;
+
+impl ConnectHandler<LocalAdapter, Ours> for Sockets {
+    fn call_middleware<'a>(
+        &'a self,
+        socket: Arc<Socket>,
+        auth: &'a Option<Value>,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Display + Send>>> + Send + 'a>> {
+        let begun = self.begin(&socket, auth.as_ref()).map(|session| {
+            socket.on_fallback(Inbound(session.clone()));
+            socket.on_disconnect(Inbound(session.clone()));
+            socket.extensions.insert(Inbound(session));
+        });
+        let result = begun.map_err(|refusal| {
+            let reason = refusal.message();
+            tracing::info!(sid = %socket.id, code = refusal.code(), %reason, "connection refused");
+            metrics::refused(refusal.code());
+            if let Some(connection) = first_connection(&socket) {
+                tokio::spawn(let_in_again(connection));
+            }
+            Box::new(refusal.code()) as Box<dyn Display + Send>
+        });
+        Box::pin(std::future::ready(result))
+    }
+
+    fn call(&self, socket: Arc<Socket>, _: Option<Value>) {
+        if let Some(session) = session(&socket) {
+            session.open();
+        }
+        if let Some(connection) =
+            first_connection(&socket).and_then(|connection| connection.upgrade())
+        {
+            connection.connected();
+        }
+    }
+}
+
+/// A socket's session, once it is connected.
+pub fn session(socket: &Socket) -> Option<Arc<Session>> {
+    socket.extensions.get::<Inbound>().map(|Inbound(session)| session)
+}
+
+/// The connection on which a socket's session began.
+pub fn first_connection(socket: &Socket) -> Option<Weak<Connection>> {
+    let Via(connection) = socket.req_parts().extensions.get()?;
+    Some(connection.clone())
+}
+
+/// A socket's way into its session.
+#[derive(Clone)]
+struct Inbound(Arc<Session>);
+
+impl MessageHandler<LocalAdapter, Ours> for Inbound {
+    fn call(&self, _: Arc<Socket>, value: Value, ack: Option<i64>) {
+        let Value::Str(text, _) = value else { return };
+        // Socketioxide has read the beginning of it, up to the event's name.
+        match serde_json::from_str::<Incoming>(&text) {
+            Ok(incoming) => self.0.receive(&incoming, ack),
+            Err(_) => self.0.outlet.put_out("a packet that is not JSON"),
+        }
+    }
+}
+
+impl DisconnectHandler<LocalAdapter, Ours> for Inbound {
+    fn call_with_defer(
+        &self,
+        socket: Arc<Socket>,
+        reason: DisconnectReason,
+        remove: fn(Arc<Socket>),
+    ) {
+        self.0.close();
+        if reason == DisconnectReason::ClientNSDisconnect {
+            tokio::spawn(self.0.outlet.end_unless_back(&socket));
+        }
+        remove(socket);
+    }
+}
+
+/// Lets a client be read whose CONNECT was refused, once it has been told: it may try again, or go.
+async fn let_in_again(connection: Weak<Connection>) {
+    tokio::time::sleep(REFUSAL_FIRST).await;
+    if let Some(connection) = connection.upgrade() {
+        connection.connected();
+    }
+}
