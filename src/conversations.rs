@@ -13,14 +13,14 @@ use crate::{
 };
 
 /// How many conversations are remembered. Another one is looked up in a few microseconds.
-const REMEMBERED: usize = 8_192;
+const REMEMBERED: usize = 4_096;
 
 /// For how many conversations is remembered who awaits them. Anybody can make up ids.
-const AWAITED: usize = 4_096;
+const AWAITED: usize = 1_024;
 
 /// How many users may await one conversation, and all of them together.
 const AWAITING: usize = 1_000;
-const AWAITING_IN_ALL: usize = 16_384;
+const AWAITING_IN_ALL: usize = 8_192;
 
 pub struct Conversations {
     known: LruCache<Id, Conversation>,

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How many pages are kept, and how large one may be, in bytes.
-const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not 0");
+const KEPT: NonZeroUsize = NonZeroUsize::new(16).expect("not 0");
 const LARGEST: usize = 64 * 1_024;
 
 /// A page of history as it is sent.

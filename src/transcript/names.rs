@@ -326,6 +326,22 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_is_sent_back_has_a_name_and_others_have_none() {
+        let (back, other) = ("2025-11-11T10:30:00.000Z", "2025-11-11T10:30:00.001Z");
+        let mut names = Names::default();
+        names.will_be_sent(&json!({ "before": back }));
+        assert_eq!(named(&mut names, json!([back, other])), json!(["<time-1>", "<time>"]));
+        let mut sent = json!({ "before": back });
+        names.name_sent(&mut sent);
+        assert_eq!(sent, json!({ "before": "<time-1>" }));
+        // Played again, it stands for what is in its place then.
+        let mut replayed = Names::default();
+        replayed.bind(&json!(["<time-1>", "<time>"]), &json!([other, back]));
+        assert_eq!(resolved(&mut replayed, sent), Ok(json!({ "before": other })));
+        assert_eq!(named(&mut replayed, json!([other, back])), json!(["<time-1>", "<time>"]));
+    }
+
+    #[test]
     fn the_same_id_has_the_same_name_everywhere() {
         let mut names = Names::default();
         assert_eq!(

@@ -34,6 +34,7 @@ io.on('connection', (socket) => {
     io.to(conversationId).emit('receive-message', message);
   });
   socket.on('roll', (sides, label) => socket.emit('rolled', { sides, label }, 'for certain'));
+  socket.on('ponder', (ack) => setTimeout(() => ack('late'), 700));
   socket.on('leave', () => socket.disconnect());
   socket.on('disconnect', () => {
     if (!user) return;

@@ -250,6 +250,17 @@ fn whatever_another_server_does_is_written_down() {
     }
 }
 
+#[test]
+fn an_acknowledgement_is_waited_for_also_where_the_clock_ends_a_step() {
+    let Some(server) = PlainServer::start() else { return };
+    let talk = "a connects\na ? ponder\n  a < ack \"late\"\na > roll 6 \"one\"\n  \
+                a < rolled {\"sides\":6,\"label\":\"one\"} \"for certain\"\n";
+    let (_directory, path) = file(talk);
+    let path = path.to_str().unwrap();
+    let (code, stdout, _) = run(&[path, "--url", &server.url]);
+    assert_eq!((code, stdout), (0, format!("same {path}\n")));
+}
+
 /// `REPLAYS` times, or a few, every conversation on each storage and transport, many at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_replay_says_the_same() {

@@ -34,6 +34,10 @@ const READERS: usize = 4;
 /// conversations are written again and again, and this way once.
 const LOG_PAGES: i32 = 4_096;
 
+/// How much of the file a reading connection keeps, in KiB (negative, as SQLite has it). Pages of
+/// history lie together, and the system keeps the file as well.
+const READER_CACHE: i32 = -512;
+
 /// How long a connection waits for another one's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -178,6 +182,7 @@ fn open_reader(path: &Path) -> Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "cache_size", READER_CACHE)?;
     Ok(connection)
 }
 
