@@ -169,7 +169,7 @@ impl Outlet {
     }
 
     fn send(&self, length: usize, send: impl FnOnce(&Arc<Socket>) -> Result<(), SendError>) {
-        if self.is_out.load(Ordering::Relaxed) {
+        if self.is_out() {
             return;
         }
         let Some(socket) = self.socket.upgrade() else { return };
@@ -199,8 +199,7 @@ impl Outlet {
 
     /// Whether the reader has not taken yet what it was sent.
     pub fn is_behind(&self) -> bool {
-        !self.is_out.load(Ordering::Relaxed)
-            && self.socket.upgrade().is_some_and(|socket| self.unsent(&socket) > 0)
+        !self.is_out() && self.socket.upgrade().is_some_and(|socket| self.unsent(&socket) > 0)
     }
 
     /// Resolves when the reader has taken most of what it was sent, or is gone. Whoever asks for
@@ -213,7 +212,7 @@ impl Outlet {
 
     /// Whether the reader should first take what it was sent, before it asks for more.
     pub fn is_far_behind(&self) -> bool {
-        !self.is_out.load(Ordering::Relaxed)
+        !self.is_out()
             && self
                 .socket
                 .upgrade()

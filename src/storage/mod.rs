@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config::StorageConfig,
@@ -70,7 +71,7 @@ pub struct Found {
 }
 
 /// A user as `authenticate` described them; what is `None` was not said.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     pub id: Id,
     pub name: Option<Arc<str>>,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     contract::{Id, MessageType, Time},
-    storage::{Counts, Profile, Record, Sqlite, SqliteFile, Write, outbox::Outbox, sqlite::file},
+    storage::{Counts, Record, Sqlite, SqliteFile, Write, outbox::Outbox, sqlite::file},
 };
 
 /// How many documents are written at once.
@@ -55,11 +55,7 @@ pub fn migrate(
         match record {
             Record::RadioIstic { .. } => {}
             // Users are the other backend's. What they said of themselves is remembered here.
-            Record::User { id, name, email, avatar } => {
-                let (name, email, avatar) =
-                    (name.map(Into::into), email.map(Into::into), avatar.map(Into::into));
-                outbox.save_profiles(&[Write::Profile(Profile { id, name, email, avatar })])?;
-            }
+            Record::User(user) => outbox.save_profiles(&[Write::Profile(user)])?,
             Record::Conversation { id, is_open, participants } => {
                 let insert = conversation(&participants, is_open);
                 runtime.block_on(database.begin_if_unknown(&id, insert))?;

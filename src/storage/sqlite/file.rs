@@ -54,12 +54,7 @@ pub enum Record {
     RadioIstic {
         format: u32,
     },
-    User {
-        id: Id,
-        name: Option<String>,
-        email: Option<String>,
-        avatar: Option<String>,
-    },
+    User(Profile),
     /// With its participants in the order in which they came.
     Conversation {
         id: Id,
@@ -181,12 +176,12 @@ impl File {
             snapshot.prepare("SELECT id, name, email, avatar FROM users ORDER BY id")?;
         let mut rows = users.query([])?;
         while let Some(row) = rows.next()? {
-            visit(Record::User {
+            visit(Record::User(Profile {
                 id: row.get(0)?,
                 name: row.get(1)?,
                 email: row.get(2)?,
                 avatar: row.get(3)?,
-            })?;
+            }))?;
         }
         let mut conversations =
             snapshot.prepare("SELECT id, is_open FROM conversations ORDER BY id")?;
@@ -287,13 +282,10 @@ fn message(connection: &Connection, row: &Row) -> Result<Message> {
 fn take_in(transaction: &Transaction, record: Record) -> Result<()> {
     match record {
         Record::RadioIstic { .. } => {}
-        Record::User { id, name, email, avatar } => {
-            let known =
-                transaction.prepare_cached("SELECT 1 FROM users WHERE id = ?")?.exists([&id])?;
-            if !known {
-                let (name, email, avatar) =
-                    (name.map(Into::into), email.map(Into::into), avatar.map(Into::into));
-                write::apply(transaction, &Change::Profile(Profile { id, name, email, avatar }))?;
+        Record::User(user) => {
+            let mut known = transaction.prepare_cached("SELECT 1 FROM users WHERE id = ?")?;
+            if !known.exists([&user.id])? {
+                write::apply(transaction, &Change::Profile(user))?;
             }
         }
         Record::Conversation { id, is_open, participants } => {
