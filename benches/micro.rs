@@ -3,10 +3,11 @@
 use divan::{Bencher, counter::ItemsCount};
 use radio_istic::{
     contract::{
-        ClientEvent, HISTORY_PAGE, Incoming, Message, MessageId, MessageType, ServerEvent, Time,
-        encode,
+        Incoming, ServerEvent, conversations::HISTORY_PAGE, encode, messages::ReceiveMessage,
     },
-    storage::{Conversation, Sqlite, Window, Write},
+    events::ClientEvent,
+    model::{Conversation, Id, Kind, Message, MessageId, MessageType, Time, Window},
+    storage::{Sqlite, Write},
 };
 
 const EVENT: &str = r#"["send-message",{"conversationId":"pair-7","recipientId":"user-15","message":"A message of a usual length, as people write them when they chat.","clientMessageId":"0f8fad5b-d9cb-469f-a165-70867728950e"}]"#;
@@ -38,7 +39,7 @@ fn file() -> (Sqlite, tempfile::TempDir) {
     let sqlite = Sqlite::open(&directory.path().join("chat.db")).expect("a file");
     let begin = (0..50).map(|number| Write::Conversation {
         id: message(number).conversation_id,
-        is_open: false,
+        kind: Kind::Direct,
         participants: ["user-14", "user-15"].map(|user| user.parse().expect("an id")).into(),
     });
     sqlite.write(&begin.collect::<Vec<_>>()).expect("written");
@@ -46,13 +47,12 @@ fn file() -> (Sqlite, tempfile::TempDir) {
 }
 
 fn writes(numbers: std::ops::Range<u32>) -> Vec<Write> {
-    let participants = ["user-14", "user-15"].map(|user| user.parse().expect("an id"));
-    let conversation =
-        Conversation { is_open: false, participants: std::sync::Arc::new(participants.into()) };
+    let participants = ["user-14", "user-15"].map(|user| user.parse::<Id>().expect("an id"));
+    let audience = Conversation::new(Kind::Direct, participants);
     numbers
         .map(|number| Write::Message {
             message: std::sync::Arc::new(message(number)),
-            conversation: conversation.clone(),
+            audience: audience.clone(),
         })
         .collect()
 }
@@ -66,7 +66,7 @@ fn decode() -> ClientEvent {
 #[divan::bench]
 fn encode_for_a_room(bencher: Bencher) {
     let message = message(1);
-    bencher.bench(|| ServerEvent::ReceiveMessage(&encode(divan::black_box(&message))).encode());
+    bencher.bench(|| ReceiveMessage(&encode(divan::black_box(&message))).encode());
 }
 
 #[divan::bench(args = [1, 10, 50, 100, 500], sample_count = 50)]

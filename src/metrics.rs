@@ -4,14 +4,15 @@
 //! stands in one place.
 
 use std::{
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-
-use crate::contract::Refusal;
 
 const CONNECTIONS: &str = "radio_istic_connections";
 const USERS_ONLINE: &str = "radio_istic_users_online";
@@ -22,7 +23,7 @@ const COMMIT: &str = "radio_istic_commit_seconds";
 const STORAGE_ERRORS: &str = "radio_istic_storage_errors_total";
 const OUTBOX_PENDING: &str = "radio_istic_outbox_pending";
 const OUTBOX_REJECTED: &str = "radio_istic_outbox_rejected";
-const PUT_OUT: &str = "radio_istic_sockets_put_out_total";
+const DISCONNECTED: &str = "radio_istic_sockets_put_out_total";
 const REFUSED: &str = "radio_istic_connections_refused_total";
 
 const SECONDS: [f64; 12] =
@@ -34,12 +35,43 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// What is only known when somebody asks.
+/// The figures of one server, kept by delivery for `/health` and `/metrics`.
 pub struct Gauges {
-    pub connections: usize,
-    pub users_online: usize,
-    pub outbox_pending: u64,
-    pub outbox_rejected: u64,
+    started: Instant,
+    /// Sockets that are connected.
+    connections: AtomicUsize,
+    /// Users with at least one authenticated socket.
+    users_online: AtomicUsize,
+}
+
+impl Gauges {
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            connections: AtomicUsize::new(0),
+            users_online: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn users_online(&self) -> usize {
+        self.users_online.load(Ordering::Relaxed)
+    }
+
+    pub fn set_connections(&self, count: usize) {
+        self.connections.store(count, Ordering::Relaxed);
+    }
+
+    pub fn set_users_online(&self, count: usize) {
+        self.users_online.store(count, Ordering::Relaxed);
+    }
 }
 
 /// Begins to count. Before, and without it, counting does nothing and costs as much.
@@ -68,7 +100,7 @@ fn describe() {
     describe_counter!(STORAGE_ERRORS, "Events that could not be stored, and reads that failed");
     describe_gauge!(OUTBOX_PENDING, "Changes that wait for MongoDB");
     describe_gauge!(OUTBOX_REJECTED, "Changes that MongoDB has refused for good");
-    describe_counter!(PUT_OUT, "Sockets whose connection the server has ended, by reason");
+    describe_counter!(DISCONNECTED, "Sockets whose connection the server has ended, by reason");
     describe_counter!(REFUSED, "Connections that were refused, by reason");
 }
 
@@ -82,20 +114,21 @@ pub async fn keep_up() {
     }
 }
 
-/// All figures in Prometheus' text format. `None` if nobody counts.
-pub fn render(gauges: &Gauges) -> Option<String> {
+/// All figures in Prometheus' text format, with the changes that wait for the database and those
+/// that it refused. `None` if nobody counts.
+pub fn render(gauges: &Gauges, pending: u64, rejected: u64) -> Option<String> {
     let handle = PROMETHEUS.get()?.as_ref()?;
-    gauge!(CONNECTIONS).set(gauges.connections as f64);
-    gauge!(USERS_ONLINE).set(gauges.users_online as f64);
-    gauge!(OUTBOX_PENDING).set(gauges.outbox_pending as f64);
-    gauge!(OUTBOX_REJECTED).set(gauges.outbox_rejected as f64);
+    gauge!(CONNECTIONS).set(gauges.connections() as f64);
+    gauge!(USERS_ONLINE).set(gauges.users_online() as f64);
+    gauge!(OUTBOX_PENDING).set(pending as f64);
+    gauge!(OUTBOX_REJECTED).set(rejected as f64);
     handle.run_upkeep();
     Some(handle.render())
 }
 
-/// An event was answered. Its name is one of the contract's, or `unknown`.
-pub fn event(name: &'static str, refusal: Option<&Refusal>) {
-    let outcome = refusal.map_or("ok", Refusal::code);
+/// An event was answered: `ok`, or with an error code. Its name is one of the contract's, or
+/// `unknown`.
+pub fn event(name: &'static str, outcome: &'static str) {
     counter!(EVENTS, "event" => name, "outcome" => outcome).increment(1);
 }
 
@@ -112,8 +145,8 @@ pub fn storage_failed() {
     counter!(STORAGE_ERRORS).increment(1);
 }
 
-pub fn put_out(reason: &'static str) {
-    counter!(PUT_OUT, "reason" => reason).increment(1);
+pub fn disconnected(reason: &'static str) {
+    counter!(DISCONNECTED, "reason" => reason).increment(1);
 }
 
 pub fn refused(reason: &'static str) {

@@ -10,16 +10,17 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::{
-    contract::{Id, TYPING_LASTS, User, encode},
+    contract::{encode, typing::TYPING_LASTS, users::User},
+    events::Online,
+    model::{Conversation, Id, Profile},
     session::SocketId,
-    storage::{Conversation, Profile},
 };
 
 /// The users who are online, in the order in which they came.
 #[derive(Default)]
-pub struct Presence(IndexMap<Id, Online>);
+pub struct Presence(IndexMap<Id, Face>);
 
-struct Online {
+struct Face {
     user: User,
     /// `user` as JSON: the list of all goes to everybody who comes.
     json: Box<RawValue>,
@@ -30,7 +31,7 @@ impl Presence {
     /// One more socket of this user's. Returns whether it is the first one.
     pub fn come(&mut self, profile: Profile) -> bool {
         let is_first = !self.0.contains_key(&profile.id);
-        let online = self.0.entry(profile.id.clone()).or_insert_with(|| Online {
+        let face = self.0.entry(profile.id.clone()).or_insert_with(|| Face {
             user: User {
                 id: profile.id.clone(),
                 name: None,
@@ -41,40 +42,39 @@ impl Presence {
             json: RawValue::NULL.to_owned(),
             sockets: 0,
         });
-        online.sockets += 1;
-        online.describe(profile);
+        face.sockets += 1;
+        face.describe(profile);
         is_first
     }
 
     /// An authenticated socket says more of its user.
     pub fn describe(&mut self, profile: Profile) {
-        if let Some(online) = self.0.get_mut(&profile.id) {
-            online.describe(profile);
+        if let Some(face) = self.0.get_mut(&profile.id) {
+            face.describe(profile);
         }
     }
 
     /// One socket less. Returns whether it was the last one.
     pub fn go(&mut self, user: &Id) -> bool {
-        let Some(online) = self.0.get_mut(user) else { return false };
-        online.sockets -= 1;
-        let is_last = online.sockets == 0;
+        let Some(face) = self.0.get_mut(user) else { return false };
+        face.sockets -= 1;
+        let is_last = face.sockets == 0;
         if is_last {
             self.0.shift_remove(user);
         }
         is_last
     }
 
-    pub fn is_online(&self, user: &Id) -> bool {
+    fn is_online(&self, user: &Id) -> bool {
         self.0.contains_key(user)
     }
 
     /// Whether one of a conversation's participants but `user` is online.
     pub fn is_any_online_but(&self, user: &Id, conversation: &Conversation) -> bool {
-        let participants = &conversation.participants;
-        if participants.len() <= self.0.len() {
-            participants.iter().any(|other| other != user && self.is_online(other))
+        if conversation.size() <= self.0.len() {
+            conversation.participants().any(|other| other != user && self.is_online(other))
         } else {
-            self.0.keys().any(|other| other != user && participants.contains(other))
+            self.0.keys().any(|other| other != user && conversation.has(other))
         }
     }
 
@@ -82,23 +82,25 @@ impl Presence {
         self.0.len()
     }
 
-    pub fn user(&self, id: &Id) -> Option<&User> {
-        self.0.get(id).map(|online| &online.user)
-    }
-
     /// The JSON of a user who is online.
     pub fn user_json(&self, id: &Id) -> Option<&RawValue> {
-        self.0.get(id).map(|online| &*online.json)
+        self.0.get(id).map(|face| &*face.json)
     }
 
     /// The JSON array of all users who are online.
     pub fn all_json(&self) -> Box<RawValue> {
-        let users: Vec<&RawValue> = self.0.values().map(|online| &*online.json).collect();
+        let users: Vec<&RawValue> = self.0.values().map(|face| &*face.json).collect();
         encode(&users)
     }
 }
 
-impl Online {
+impl Online for Presence {
+    fn user(&self, id: &Id) -> Option<&User> {
+        self.0.get(id).map(|face| &face.user)
+    }
+}
+
+impl Face {
     fn describe(&mut self, profile: Profile) {
         let user = &mut self.user;
         user.name = profile.name.or(user.name.take());
@@ -144,11 +146,7 @@ impl Typing {
         self.deadlines.push_back((until, key.clone()));
         if let Some(before) = self.typing.remove(&key) {
             // Whoever was told that it began has to be told that it ends.
-            let missing = before.audience.participants.difference(&audience.participants);
-            let missing: Vec<_> = missing.cloned().collect();
-            if !missing.is_empty() {
-                Arc::make_mut(&mut audience.participants).extend(missing);
-            }
+            audience.add(before.audience.participants());
         }
         let heard_by = audience.clone();
         let (conversation, user) = key.clone();

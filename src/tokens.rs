@@ -11,7 +11,10 @@ use jsonwebtoken::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{Id, Refusal, Time};
+use crate::{
+    contract::Refusal,
+    model::{Id, Time},
+};
 
 /// How far the clocks of the server and the backend may be apart.
 pub const LEEWAY: Duration = Duration::from_secs(60);

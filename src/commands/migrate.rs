@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use radio_istic::{
-    config::{Config, Settings, StorageConfig},
-    storage::{SqliteFile, migrate},
+    config::{Config, Settings},
+    storage::{Place, SqliteFile, migrate},
 };
 
 use super::file::Source;
@@ -32,7 +32,7 @@ pub fn run(Arguments { to, source }: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let config = runtime.block_on(Config::new(&settings))?;
     let place = config.storage.to_string();
-    let StorageConfig::Mongo { options, outbox } = config.storage else {
+    let Place::Mongo { options, outbox } = config.storage else {
         bail!("--to: MongoDB's connection string is empty")
     };
     // Each is written, and then compared.

@@ -2,7 +2,7 @@
 
 use std::{env, net::SocketAddr, path::Path};
 
-use radio_istic::config::{Config, StorageConfig};
+use radio_istic::{config::Config, storage::Place};
 
 /// Fewer open files than this are soon all in use.
 const FEW_FILES: u64 = 4_096;
@@ -49,8 +49,8 @@ pub fn warn(config: &Config, address: SocketAddr) {
         );
     }
     let (path, what) = match &config.storage {
-        StorageConfig::Sqlite(path) => (path, "messages are"),
-        StorageConfig::Mongo { outbox, .. } => (outbox, "what waits for MongoDB is"),
+        Place::Sqlite(path) => (path, "messages are"),
+        Place::Mongo { outbox, .. } => (outbox, "what waits for MongoDB is"),
     };
     if !is_on_volume(path) {
         tracing::warn!(
@@ -58,7 +58,7 @@ pub fn warn(config: &Config, address: SocketAddr) {
             "{what} on a disk that is new after each deployment: {}",
             platform.remedy()
         );
-    } else if let (StorageConfig::Sqlite(_), Platform::Fly) = (&config.storage, platform) {
+    } else if let (Place::Sqlite(_), Platform::Fly) = (&config.storage, platform) {
         tracing::info!(
             "a volume belongs to one machine: keep it at one (fly scale count 1), or each has a \
              file of its own"

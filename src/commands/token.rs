@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use radio_istic::{
     config::{self, Settings},
-    contract::Id,
+    model::Id,
 };
 
 /// Prints a token for a user, signed with JWT_SECRET, for trying things out

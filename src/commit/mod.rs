@@ -1,96 +1,85 @@
 //! One order for everything: the writer decides what is accepted, writes it, and hands it on.
 //!
-//! All events of all sockets go through one queue. The writer, a thread of its own, takes what is
-//! waiting as a batch, decides each event as the ones before it left things, gives messages their
-//! ids and times in that order, writes the batch in one transaction, and passes it on in the same
-//! order. So what a room sees is stored, and in the order in which history will tell it. While
-//! one batch is written the next one gathers; nothing waits for a timer.
+//! All events go through one queue. The writer, a thread of its own, takes what is waiting as a
+//! batch, lets each event decide as the ones before it left things, writes the batch in one
+//! transaction, and passes it on in the same order. So what a room sees is stored, and in the order
+//! of its history. While one batch is written the next one gathers; nothing waits for a timer.
 //!
 //! Events that write nothing take the same way, because their order towards the others matters:
-//! somebody who types again after a message is not seen to stop typing when that message arrives.
+//! somebody who types again after a message must not be seen to stop when that message arrives.
+//!
+//! Whom an event answers is a tag of type `T` that nothing here looks at.
 
-mod action;
-mod plan;
+use std::{sync::Arc, thread::JoinHandle, time::Instant};
 
-use std::{
-    borrow::Cow,
-    sync::{Arc, atomic::Ordering},
-    thread::JoinHandle,
-    time::Instant,
-};
-
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    contract::{Id, Refusal},
+    contract::Refusal,
+    events::{Actor, ClientEvent, Outcome, Planner},
     metrics,
-    session::Session,
-    storage::{Stale, Storage, Write},
-    vitals::Vitals,
+    storage::{Stale, Storage},
 };
-
-pub use action::{Action, Draft, Effect};
-use plan::{Plan, Planner};
 
 /// The most events that are written at once.
 const MAX_BATCH: usize = 512;
 
-/// Whose event it is, and how it is answered.
-pub struct Request {
-    pub session: Arc<Session>,
-    /// The event's name, for an error about it.
-    pub event: Cow<'static, str>,
-    /// When it arrived.
-    pub arrived: Instant,
-    /// The id of the event's callback.
-    pub ack: Option<i64>,
-    /// The user whose the socket is once the event is accepted.
-    pub becomes: Option<Id>,
-    /// Whether the session lets the next event pass only after the answer.
-    pub unblocks: bool,
+/// What waits for its place in the order.
+pub struct Command<T> {
+    pub tag: T,
+    pub work: Work,
 }
 
-/// An event on its way to the writer.
-pub struct Command {
-    pub request: Request,
-    pub action: Action,
+pub enum Work {
+    Decide(Proposal),
+    /// Decided already; only the answer has to take its place.
+    Decided(Result<Outcome, Refusal>),
+}
+
+/// An event, and who acts by it.
+pub struct Proposal {
+    pub by: Actor,
+    pub event: ClientEvent,
 }
 
 /// An event that was decided and, if it was accepted, stored.
-pub struct Committed {
-    pub request: Request,
-    pub outcome: Result<Effect, Refusal>,
+pub struct Committed<T> {
+    pub tag: T,
+    pub outcome: Result<Outcome, Refusal>,
 }
 
-/// The way into the pipeline. Never blocks: sessions bound what they hand on.
-#[derive(Clone)]
-pub struct Commits(UnboundedSender<Option<Command>>);
+/// The way into the queue. Never blocks: sessions bound what they hand on.
+pub struct Commits<T>(UnboundedSender<Option<Command<T>>>);
 
-impl Commits {
-    pub fn send(&self, command: Command) {
+impl<T> Clone for Commits<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Commits<T> {
+    pub fn send(&self, command: Command<T>) {
         // It fails after the end of the queue only: that event was not accepted.
         let _ = self.0.send(Some(command));
     }
 
-    /// Ends the queue: what was sent before is committed, what comes after the end is not accepted.
+    /// Ends the queue: what was sent before is committed, what comes after is not accepted.
     pub fn close(&self) {
         let _ = self.0.send(None);
     }
 }
 
-/// Starts the writer. It ends after the last event before [`Commits::close`].
-pub fn start(
+/// Starts the writer. It ends after the last event before [`Commits::close`]. With `is_strict`, a
+/// conversation that cannot be looked up is refused.
+pub fn start<T: Send + 'static>(
     storage: Arc<Storage>,
-    vitals: Arc<Vitals>,
-    needs_tokens: bool,
-    committed: UnboundedSender<Vec<Committed>>,
-) -> Result<(Commits, JoinHandle<()>)> {
-    let last_id = storage.newest_message()?;
-    let is_shared = storage.is_shared();
+    is_strict: bool,
+    committed: UnboundedSender<Vec<Committed<T>>>,
+) -> Result<(Commits<T>, JoinHandle<()>)> {
+    let planner = Planner::new(storage.newest_message()?, storage.is_shared(), is_strict);
     let (sender, receiver) = unbounded_channel();
-    let writer =
-        Writer { storage, vitals, planner: Planner::new(last_id, is_shared, needs_tokens) };
+    let writer = Writer { storage, planner };
     let thread = std::thread::Builder::new()
         .name("writer".into())
         .spawn(move || writer.run(receiver, &committed))
@@ -100,15 +89,14 @@ pub fn start(
 
 struct Writer {
     storage: Arc<Storage>,
-    vitals: Arc<Vitals>,
     planner: Planner,
 }
 
 impl Writer {
-    fn run(
+    fn run<T>(
         mut self,
-        mut queue: UnboundedReceiver<Option<Command>>,
-        committed: &UnboundedSender<Vec<Committed>>,
+        mut queue: UnboundedReceiver<Option<Command<T>>>,
+        committed: &UnboundedSender<Vec<Committed<T>>>,
     ) {
         let mut received = Vec::with_capacity(MAX_BATCH);
         while queue.blocking_recv_many(&mut received, MAX_BATCH) > 0 {
@@ -116,14 +104,17 @@ impl Writer {
                 queue.close();
             }
             let batch: Vec<_> = received.drain(..).flatten().collect();
-            let actions: Vec<_> = batch.iter().map(|command| &command.action).collect();
             let begun = Instant::now();
-            let outcomes = self.commit(&actions);
+            let undecided: Vec<_> = batch.iter().filter_map(|command| command.proposal()).collect();
+            let mut outcomes = self.commit(&undecided).into_iter();
             metrics::committed(batch.len(), begun.elapsed());
-            let answered = batch
-                .into_iter()
-                .zip(outcomes)
-                .map(|(Command { request, .. }, outcome)| Committed { request, outcome });
+            let answered = batch.into_iter().map(|Command { tag, work }| {
+                let outcome = match work {
+                    Work::Decided(outcome) => outcome,
+                    Work::Decide(_) => outcomes.next().expect("each event has an outcome"),
+                };
+                Committed { tag, outcome }
+            });
             if committed.send(answered.collect()).is_err() {
                 return;
             }
@@ -132,74 +123,62 @@ impl Writer {
 
     /// Decides and stores a batch. If that fails, each event is tried alone, so that a bad one
     /// fails alone.
-    fn commit(&mut self, batch: &[&Action]) -> Vec<Result<Effect, Refusal>> {
-        let error = match self.try_commit(batch) {
+    fn commit(&mut self, batch: &[&Proposal]) -> Vec<Result<Outcome, Refusal>> {
+        let NotStored { error, outcomes } = match self.try_commit(batch) {
             Ok(outcomes) => return outcomes,
-            Err(error) => error,
+            Err(not_stored) => not_stored,
         };
-        for action in batch {
-            self.planner.forget(action);
+        for proposal in batch {
+            self.planner.forget(&proposal.event);
         }
         if error.is::<Stale>() {
             return self.commit(batch);
         }
-        if let [action] = batch {
-            tracing::error!(error = format!("{error:#}"), "event not stored");
-            metrics::storage_failed();
-            self.vitals.storage_works.store(false, Ordering::Relaxed);
-            return vec![match action {
-                // Who somebody is does not depend on whether it can be remembered.
-                Action::Authenticate(profile) => Ok(Effect::Authenticated(profile.clone())),
-                _ => Err(Refusal::StorageUnavailable),
-            }];
+        if batch.len() > 1 {
+            return batch.chunks(1).flat_map(|proposal| self.commit(proposal)).collect();
         }
-        batch.chunks(1).flat_map(|action| self.commit(action)).collect()
+        tracing::error!(error = format!("{error:#}"), "event not stored");
+        metrics::storage_failed();
+        let stands = |outcome: &Result<Outcome, Refusal>| {
+            outcome.as_ref().is_ok_and(|outcome| outcome.stands_unstored)
+        };
+        let outcome = outcomes.into_iter().next().filter(stands);
+        vec![outcome.unwrap_or(Err(Refusal::StorageUnavailable))]
     }
 
-    fn try_commit(&mut self, batch: &[&Action]) -> Result<Vec<Result<Effect, Refusal>>> {
-        let found = self.storage.find(&self.planner.lookup(batch))?;
-        let Plan { writes, outcomes } = self.planner.plan(batch, found);
-        let written = self.storage.write(&writes)?;
-        // Only a message is sure to reach the disk: other writes may find nothing to change.
-        if writes.iter().any(|write| matches!(write, Write::Message { .. })) {
-            self.vitals.storage_works.store(true, Ordering::Relaxed);
+    fn try_commit(
+        &mut self,
+        batch: &[&Proposal],
+    ) -> Result<Vec<Result<Outcome, Refusal>>, NotStored> {
+        let events = batch.iter().map(|proposal| (&proposal.by, &proposal.event));
+        let lookup = self.planner.lookup(events.clone());
+        let found = self.storage.find(&lookup)?;
+        let plan = self.planner.plan(events, found);
+        match self.storage.write(&plan.writes) {
+            Ok(()) => Ok(plan.outcomes),
+            Err(error) => Err(NotStored { error, outcomes: plan.outcomes }),
         }
-        let mut written = written.into_iter();
-        Ok(outcomes.into_iter().map(|outcome| outcome.complete(&mut written)).collect())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::StorageConfig;
+impl<T> Command<T> {
+    /// The event that has to be decided, if one has.
+    fn proposal(&self) -> Option<&Proposal> {
+        match &self.work {
+            Work::Decide(proposal) => Some(proposal),
+            Work::Decided(_) => None,
+        }
+    }
+}
 
-    #[test]
-    fn an_event_that_cannot_be_stored_fails_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("chat.db");
-        let storage = Arc::new(Storage::open(&StorageConfig::Sqlite(path.clone())).unwrap());
-        let poison = "
-            CREATE TRIGGER poison BEFORE INSERT ON messages WHEN new.content = 'poison'
-            BEGIN SELECT raise(ABORT, 'poisoned'); END";
-        rusqlite::Connection::open(path).unwrap().execute_batch(poison).unwrap();
+/// A batch that failed, with what was decided before it did.
+struct NotStored {
+    error: Error,
+    outcomes: Vec<Result<Outcome, Refusal>>,
+}
 
-        let vitals = Arc::new(Vitals::new());
-        let mut writer =
-            Writer { storage: storage.clone(), vitals, planner: Planner::new(None, false, false) };
-        let batch = ["1", "poison", "2", "3"]
-            .map(|content| plan::tests::send("c1", "alice", Some("bob"), content));
-        let outcomes = writer.commit(&batch.iter().collect::<Vec<_>>());
-
-        let sent: Vec<_> = outcomes.iter().map(Result::is_ok).collect();
-        assert_eq!(sent, [true, false, true, true]);
-        assert!(matches!(outcomes[1], Err(Refusal::StorageUnavailable)));
-        let Storage::Sqlite(sqlite) = &*storage else { panic!("opened as SQLite") };
-        let id = "c1".parse().unwrap();
-        let history = sqlite
-            .history(&id, crate::storage::Window::Newest, crate::contract::HISTORY_PAGE)
-            .unwrap();
-        let contents: Vec<_> = history.entries.iter().map(|message| &*message.content).collect();
-        assert_eq!(contents, ["1", "2", "3"]);
+impl From<Error> for NotStored {
+    fn from(error: Error) -> Self {
+        Self { error, outcomes: Vec::new() }
     }
 }

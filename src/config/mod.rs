@@ -7,17 +7,21 @@
 mod settings;
 
 use std::{
-    env, fmt,
+    env,
     io::IsTerminal,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Result, anyhow, bail};
-use mongodb::options::ClientOptions;
 use tracing_subscriber::EnvFilter;
 
-use crate::{http::Origins, limits::Limits, storage, tokens::Tokens};
+use crate::{
+    limits::Limits,
+    origins::Origins,
+    storage::{self, Place},
+    tokens::Tokens,
+};
 
 pub use settings::Settings;
 
@@ -35,7 +39,7 @@ impl Settings {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub address: SocketAddr,
-    pub storage: StorageConfig,
+    pub storage: Place,
     pub origins: Origins,
     /// Whether browsers get the demo page.
     pub has_demo: bool,
@@ -44,15 +48,6 @@ pub struct Config {
     /// Whose tokens let clients in. `None`: open mode, clients are believed.
     pub tokens: Option<Tokens>,
     pub limits: Limits,
-}
-
-/// Where messages are kept.
-#[derive(Clone, Debug)]
-pub enum StorageConfig {
-    /// In a file; `:memory:` keeps nothing.
-    Sqlite(PathBuf),
-    /// In MongoDB. What is accepted while it is away waits in the file `outbox`.
-    Mongo { options: Box<ClientOptions>, outbox: PathBuf },
 }
 
 /// How and which log lines are written.
@@ -104,42 +99,19 @@ impl Config {
         let has_metrics = switch("METRICS", &settings.metrics)?;
         let path = Path::new(given(&settings.sqlite_path).unwrap_or("radio-istic.db"));
         let storage = match given(&settings.mongodb_uri) {
-            None => StorageConfig::Sqlite(path.into()),
+            None => Place::Sqlite(path.into()),
             Some(uri) => {
                 let options =
                     storage::parse(uri).await.map_err(|reason| storage::unusable(&reason))?;
                 let in_memory = path == Path::new(":memory:");
                 let outbox = if in_memory { path.into() } else { path.with_extension("outbox.db") };
-                StorageConfig::Mongo { options: Box::new(options), outbox }
+                Place::Mongo { options: Box::new(options), outbox }
             }
         };
         let address = SocketAddr::new(host, port);
         let (tokens, limits) = (tokens(settings)?, limits(settings)?);
         Ok(Self { address, storage, origins, has_demo, has_metrics, tokens, limits })
     }
-}
-
-impl fmt::Display for StorageConfig {
-    /// Where that is, for the operator: without credentials.
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) if path == Path::new(":memory:") => {
-                f.write_str("memory, until it stops")
-            }
-            Self::Sqlite(path) => write!(f, "SQLite, {}", absolute(path).display()),
-            Self::Mongo { options, outbox } => {
-                let hosts: Vec<_> = options.hosts.iter().map(ToString::to_string).collect();
-                let database = options.default_database.as_deref().unwrap_or_default();
-                let outbox = absolute(outbox);
-                write!(f, "MongoDB, {}/{database}; outbox {}", hosts.join(","), outbox.display())
-            }
-        }
-    }
-}
-
-/// A path that says more than the one that was given, if there is one.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
 impl LogConfig {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use crate::contract::{MAX_CONTENT_CHARS, MAX_MESSAGE_IDS, MAX_ROOMS, MAX_SOCKETS_OF_USER};
+use super::{conversations::MAX_ROOMS, messages::MAX_CONTENT_CHARS, users::MAX_SOCKETS_OF_USER};
 
 /// What a client may see of an error. A refused event has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +30,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub fn too_many_message_ids() -> Self {
-        Self::InvalidPayload(format!("messageIds: at most {MAX_MESSAGE_IDS} ids are allowed"))
-    }
-
     pub fn too_many_rooms() -> Self {
         let reason = format!("conversationId: a socket may be in at most {MAX_ROOMS} rooms");
         Self::InvalidPayload(reason)

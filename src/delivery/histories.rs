@@ -7,11 +7,14 @@
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use lru::LruCache;
-use serde_json::value::RawValue;
 
 use crate::{
-    contract::{Ack, HISTORY_PAGE, Id, Message, Packet, PageLimit, ServerEvent, encode},
-    storage::{Page, Window},
+    contract::{
+        self, Accepted, ServerEvent,
+        conversations::{ConversationHistory, HISTORY_PAGE},
+    },
+    events::Reply,
+    model::{Id, Message, Page, PageLimit, Window},
 };
 
 /// How many pages are kept, and how large one may be, in bytes.
@@ -19,24 +22,15 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(16).expect("not 0");
 const LARGEST: usize = 64 * 1_024;
 
 /// A page of history as it is sent.
-pub struct EncodedHistory {
-    pub event: Packet,
-    pub ack: Box<RawValue>,
-}
-
-impl EncodedHistory {
-    pub fn new(conversation_id: &Id, page: &Page<Message>) -> Self {
-        let messages = &encode(&page.entries);
-        let (has_more, partial) = (page.has_more, page.is_partial);
-        let event =
-            ServerEvent::ConversationHistory { conversation_id, messages, has_more, partial };
-        let ack = Ack::Joined { ok: true, conversation_id, messages, has_more, partial };
-        Self { event: event.encode(), ack: encode(&ack) }
-    }
+pub fn encode(conversation_id: &Id, page: &Page<Message>) -> Reply {
+    let messages = &contract::encode(&page.entries);
+    let (has_more, partial) = (page.has_more, page.is_partial);
+    let history = ConversationHistory { conversation_id, messages, has_more, partial };
+    Reply { event: Some(history.encode()), ack: Accepted::encode(&history) }
 }
 
 pub struct Histories {
-    pages: LruCache<Id, Arc<EncodedHistory>>,
+    pages: LruCache<Id, Arc<Reply>>,
     /// Conversations of which a page is being read.
     being_read: HashMap<Id, BeingRead>,
     /// In a shared database, others change messages too.
@@ -60,7 +54,7 @@ impl Histories {
         !self.is_shared && matches!(window, Window::Newest) && limit == HISTORY_PAGE
     }
 
-    pub fn get(&mut self, conversation: &Id) -> Option<Arc<EncodedHistory>> {
+    pub fn get(&mut self, conversation: &Id) -> Option<Arc<Reply>> {
         self.pages.get(conversation).cloned()
     }
 
@@ -70,7 +64,7 @@ impl Histories {
     }
 
     /// The newest page was read, or could not be.
-    pub fn read(&mut self, conversation: &Id, page: Option<&Arc<EncodedHistory>>) {
+    pub fn read(&mut self, conversation: &Id, page: Option<&Arc<Reply>>) {
         let Some(being_read) = self.being_read.get_mut(conversation) else { return };
         being_read.readers -= 1;
         let is_stale = being_read.is_stale;
@@ -85,7 +79,7 @@ impl Histories {
         }
     }
 
-    /// A message has come, or was read by somebody.
+    /// Something has changed that pages show.
     pub fn changed(&mut self, conversation: &Id) {
         self.pages.pop(conversation);
         if let Some(being_read) = self.being_read.get_mut(conversation) {

@@ -1,16 +1,16 @@
-//! Who gets to see it: one task turns what was committed into server events, in commit order.
+//! Which sockets get which server event: one task turns outcomes into packets, in commit order.
 //!
-//! The task owns all that changes with the sockets (rooms, presence, typing), so that nothing of
-//! it needs a lock, and everything that a client receives about a conversation keeps the order in
-//! which the writer accepted it. Only reads leave it: a socket enters the room here, its history
-//! is read elsewhere, and the answer comes back.
+//! The task owns all that changes with the sockets (rooms, presence, typing), so none of it needs a
+//! lock, and everything that a client receives about a conversation keeps the order in which the
+//! writer accepted it. Only reads leave the task: they are asked elsewhere, and the answer comes
+//! back. The steps of an outcome are a closed set, so a new event needs nothing here.
 
 mod histories;
+mod people;
 mod reads;
-mod reply;
 mod sockets;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -18,25 +18,26 @@ use tokio::{
 };
 
 use crate::{
-    commit::{Committed, Effect, Request},
+    commit::Committed,
     contract::{
-        Ack, Delivered, Id, MAX_MESSAGE_IDS, Message, Packet, Refusal, ServerEvent, Status, Time,
-        encode,
+        Accepted, Packet, ServerEvent, encode,
+        messages::{Delivered, MessageDelivered, MessageSent, ReceiveMessage, Sent},
     },
-    metrics,
-    presence::{Presence, Typing, Typist},
-    session::{Session, SocketId},
-    storage::{Conversation, Page, Profile, Storage},
-    vitals::Vitals,
+    events::{Ack, Outcome, Step},
+    metrics::{self, Gauges},
+    model::{Conversation, Id, Message},
+    presence::{Presence, Typing},
+    session::{Request, SocketId},
+    storage::Storage,
 };
-use histories::{EncodedHistory, Histories};
-use reads::{Answer, Read};
+use histories::Histories;
+use reads::Read;
 use sockets::Sockets;
 
 pub struct Delivery {
     storage: Arc<Storage>,
-    vitals: Arc<Vitals>,
-    /// Then nobody else is told who comes and goes.
+    gauges: Arc<Gauges>,
+    /// Presence goes to authenticated sockets only.
     needs_tokens: bool,
     sockets: Sockets,
     presence: Presence,
@@ -50,15 +51,15 @@ impl Delivery {
     /// Delivers until the writer has ended and the last event is answered.
     pub async fn run(
         storage: Arc<Storage>,
-        vitals: Arc<Vitals>,
+        gauges: Arc<Gauges>,
         needs_tokens: bool,
-        mut committed: UnboundedReceiver<Vec<Committed>>,
+        mut committed: UnboundedReceiver<Vec<Committed<Request>>>,
     ) {
         let (reads, mut done) = unbounded_channel();
         let mut delivery = Self {
             histories: Histories::new(storage.is_shared()),
             storage,
-            vitals,
+            gauges,
             needs_tokens,
             sockets: Sockets::default(),
             presence: Presence::default(),
@@ -77,225 +78,106 @@ impl Delivery {
                 Some(read) = done.recv() => delivery.answer(read),
                 () = sleep_until(typing_ends), if typing_ends.is_some() => {
                     for typist in delivery.typing.expire(Instant::now()) {
-                        delivery.tell_typing_ended(&typist);
+                        delivery.typing_ended(&typist);
                     }
                 }
             }
         }
     }
 
-    fn deliver(&mut self, committed: Committed) {
-        let Committed { request, outcome } = committed;
-        match outcome {
-            Ok(effect) => {
-                if let Effect::Connected = effect {
-                    self.sockets.connect(request.session.clone());
-                }
-                if let Some(user) = &request.becomes {
-                    self.bind(&request.session, user);
-                }
-                self.perform(request, effect);
-            }
-            Err(refusal) => request.refuse(&refusal),
+    fn deliver(&mut self, Committed { tag: request, outcome }: Committed<Request>) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(refusal) => return request.refuse(&refusal),
+        };
+        self.bind(&request);
+        let Outcome { steps, ack, touched, .. } = outcome;
+        touched.iter().for_each(|conversation| self.histories.changed(conversation));
+        let mut entered = None;
+        // The last step may answer the request, and so keep it.
+        let mut request = Some(request);
+        for step in steps {
+            self.perform(step, &mut request, &mut entered);
+        }
+        let Some(request) = request else { return };
+        match ack {
+            Ack::Plain | Ack::OfLastStep => request.acknowledge_with(Accepted::plain),
+            Ack::Json(answer) => request.acknowledge(&answer),
         }
     }
 
-    fn perform(&mut self, request: Request, effect: Effect) {
+    /// Performs a step. `entered` is the room that the asker has entered by an earlier one.
+    fn perform(&mut self, step: Step, asker: &mut Option<Request>, entered: &mut Option<Id>) {
+        let Some(request) = asker else { return };
         let socket = request.session.id;
-        match effect {
-            Effect::Connected => {
-                self.vitals.connections.store(self.sockets.len(), Ordering::Relaxed);
-                request.done();
+        match step {
+            Step::Connect => {
+                self.sockets.connect(request.session.clone());
+                self.bind(request);
+                self.count_sockets();
             }
-            Effect::Disconnected => {
-                self.end_typing_on(socket);
-                if let Some(user) = self.sockets.disconnect(socket) {
-                    self.go_offline(&user);
+            Step::Disconnect => {
+                self.disconnect(socket);
+                self.count_sockets();
+            }
+            Step::Online(profile) => {
+                if let Some(request) = asker.take() {
+                    self.come_online(request, profile);
                 }
-                self.vitals.connections.store(self.sockets.len(), Ordering::Relaxed);
-                request.done();
             }
-            Effect::Authenticated(profile) => self.authenticate(request, profile),
-            Effect::Joined { conversation, page } => {
-                let has_entered = self.sockets.enter(socket, &conversation);
-                let is_kept =
-                    page.is_some_and(|(window, limit)| self.histories.keeps(window, limit));
-                if is_kept {
-                    if let Some(page) = self.histories.get(&conversation)
-                        && !request.session.outlet.is_far_behind()
-                    {
-                        return request.answer_history(&page);
-                    }
-                    self.histories.reads(&conversation);
+            Step::Enter(room) => {
+                *entered = self.sockets.enter(socket, &room).then_some(room);
+            }
+            Step::Leave(room) => self.sockets.leave(socket, &room),
+            Step::Message { message, audience } => {
+                if let Some(request) = asker.take() {
+                    self.send(request, &message, &audience);
                 }
-                let storage = self.storage.clone();
-                self.read(request, async move {
-                    let page = match page {
-                        Some((window, limit)) => {
-                            storage.history(conversation.clone(), window, limit).await
-                        }
-                        None => {
-                            Ok(Page { entries: Vec::new(), has_more: false, is_partial: false })
-                        }
-                    };
-                    let page = page.map(|page| Arc::new(EncodedHistory::new(&conversation, &page)));
-                    Answer::History { conversation, has_entered, is_kept, page }
-                });
             }
-            Effect::Left { conversation } => {
-                self.sockets.leave(socket, &conversation);
-                request.acknowledge(&Ack::Done { ok: true });
+            Step::ToAsker(packet) => request.send(&packet),
+            Step::ToRoom { room, audience, packet } => {
+                self.tell(&room, &audience, &packet, |_, _| true);
             }
-            Effect::Sent { message, audience } => {
-                self.histories.changed(&message.conversation_id);
-                self.send(request, &message, &audience);
+            Step::TypingBegins { conversation, user, name, audience } => {
+                self.typing_begins(&conversation, &user, &name, audience, socket);
             }
-            Effect::SentBefore { message } => {
-                let message = encode(&*message);
-                request.emit(&ServerEvent::MessageSent(&message));
-                request.acknowledge(&Ack::Sent { ok: true, message: &message });
-            }
-            Effect::TypingStarted { conversation, user, name, audience } => {
-                let heard_by =
-                    self.typing.start(&conversation, &user, name.clone(), audience, socket);
-                self.tell_typing(&conversation, &user, &name, true, &heard_by);
-                request.acknowledge(&Ack::Done { ok: true });
-            }
-            Effect::TypingStopped { conversation, user } => {
-                if let Some(typist) = self.typing.stop(&conversation, &user) {
-                    self.tell_typing_ended(&typist);
+            Step::TypingEnds { conversation, user } => self.typing_ends(&conversation, &user),
+            Step::History { conversation, page } => {
+                if let Some(request) = asker.take() {
+                    self.read_history(request, entered.take(), conversation, page);
                 }
-                request.acknowledge(&Ack::Done { ok: true });
             }
-            Effect::MarkedRead { conversation, reader, messages, at, audience } => {
-                if !messages.is_empty() {
-                    self.histories.changed(&conversation);
+            Step::Read(question) => {
+                if let Some(request) = asker.take() {
+                    self.ask(request, entered.take(), question);
                 }
-                for message_ids in messages.chunks(MAX_MESSAGE_IDS) {
-                    let event = ServerEvent::MessagesRead {
-                        conversation_id: &conversation,
-                        message_ids,
-                        read_by: &reader,
-                        read_at: at,
-                    };
-                    self.tell(&conversation, &audience, &event.encode(), |_, _| true);
-                }
-                request.acknowledge(&Ack::Read { ok: true, message_ids: &messages, read_at: at });
-            }
-            Effect::Listed { user, before, limit } => {
-                let storage = self.storage.clone();
-                self.read(request, async move {
-                    Answer::Conversations(storage.conversations_of(user, before, limit).await)
-                });
             }
         }
     }
 
-    fn authenticate(&mut self, request: Request, profile: Profile) {
-        let user = profile.id.clone();
-        if !self.sockets.authenticate(request.session.id) {
-            self.presence.describe(profile);
-        } else if self.presence.come(profile) {
-            self.vitals.online_users.store(self.presence.len(), Ordering::Relaxed);
-            let now = Time::now();
-            let socket = request.session.outlet.sid.to_string();
-            self.storage.status_changed(&user, Some(socket), now);
-            self.tell_all(&ServerEvent::UserStatusChange {
-                user_id: &user,
-                status: Status::Online,
-                timestamp: now,
-                last_seen: None,
-            });
-        }
-        request.emit(&ServerEvent::OnlineUsers(&self.presence.all_json()));
-        match self.presence.user_json(&user) {
-            Some(user) => request.acknowledge(&Ack::User { ok: true, user }),
-            None => request.done(),
-        }
-    }
-
+    /// Confirms a message and sends it to everybody who hears the conversation.
     fn send(&mut self, request: Request, message: &Message, audience: &Conversation) {
         let sender = request.session.id;
         let room = &message.conversation_id;
         let json = encode(message);
-        request.emit(&ServerEvent::MessageSent(&json));
+        request.emit(&MessageSent(&json));
         metrics::confirmed(request.arrived);
 
         // First of all, so that those hear of it too who have to leave now.
-        if let Some(typist) = self.typing.stop(room, &message.sender_id) {
-            self.tell_typing_ended(&typist);
-        }
+        self.typing_ends(room, &message.sender_id);
         self.sockets.remove_strangers(room, audience);
-        let receive = ServerEvent::ReceiveMessage(&json).encode();
+        let receive = ReceiveMessage(&json).encode();
         let sender_hears = self.sockets.is_in(sender, room);
         self.tell(room, audience, &receive, |socket, _| socket != sender || sender_hears);
 
         if self.presence.is_any_online_but(&message.sender_id, audience) {
             let status = Delivered::Delivered;
-            request.emit(&ServerEvent::MessageDelivered { message_id: message.id, status });
+            request.emit(&MessageDelivered { message_id: message.id, status });
         }
-        request.acknowledge(&Ack::Sent { ok: true, message: &json });
+        request.acknowledge_with(|| Accepted::encode(Sent { message: &json }));
     }
 
-    /// Makes the socket the user's. One that was another's leaves that user's rooms and presence.
-    fn bind(&mut self, session: &Arc<Session>, user: &Id) {
-        let socket = session.id;
-        if self.sockets.user(socket) == Some(user) {
-            return;
-        }
-        self.end_typing_on(socket);
-        if let Some(before) = self.sockets.unbind(socket) {
-            self.go_offline(&before);
-        }
-        if self.sockets.bind(socket, user) {
-            // Not one of those that were there before: nobody may drive out somebody else.
-            session.outlet.dismiss(&Refusal::TooManySockets, "the user has too many sockets");
-        }
-    }
-
-    /// One of the user's sockets has gone.
-    fn go_offline(&mut self, user: &Id) {
-        if self.presence.go(user) {
-            self.vitals.online_users.store(self.presence.len(), Ordering::Relaxed);
-            let now = Time::now();
-            self.storage.status_changed(user, None, now);
-            self.tell_all(&ServerEvent::UserStatusChange {
-                user_id: user,
-                status: Status::Offline,
-                timestamp: now,
-                last_seen: Some(now),
-            });
-        }
-    }
-
-    fn end_typing_on(&mut self, socket: SocketId) {
-        for typist in self.typing.stop_on(socket) {
-            self.tell_typing_ended(&typist);
-        }
-    }
-
-    fn tell_typing_ended(&self, typist: &Typist) {
-        self.tell_typing(&typist.conversation, &typist.user, &typist.name, false, &typist.audience);
-    }
-
-    fn tell_typing(
-        &self,
-        conversation: &Id,
-        user: &Id,
-        name: &str,
-        is_typing: bool,
-        audience: &Conversation,
-    ) {
-        let event = ServerEvent::UserTyping {
-            conversation_id: conversation,
-            user_id: user,
-            user_name: name,
-            is_typing,
-        };
-        self.tell(conversation, audience, &event.encode(), |_, other| other != Some(user));
-    }
-
-    /// Sends to all who hear of a conversation and whom `chosen` takes.
+    /// Sends to all who hear the conversation and whom `chosen` takes.
     fn tell(
         &self,
         room: &Id,
@@ -310,7 +192,7 @@ impl Delivery {
         }
     }
 
-    fn tell_all(&self, event: &ServerEvent) {
+    fn tell_all(&self, event: &impl ServerEvent) {
         let packet = event.encode();
         self.sockets.all(self.needs_tokens).for_each(|session| session.outlet.emit(&packet));
     }

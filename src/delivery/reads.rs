@@ -4,109 +4,124 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{Delivery, histories::EncodedHistory};
+use super::{Delivery, histories};
 use crate::{
-    commit::Request,
-    contract::{Ack, ConversationSummary, Id, Participant, Refusal, ServerEvent, encode},
+    contract::Refusal,
+    events::{Answer, Question, Reply},
     metrics,
-    storage::{Page, Summary},
+    model::{Id, Page, PageLimit, Window},
+    session::Request,
 };
 
 /// A read that has come back.
 pub struct Read {
     request: Request,
-    answer: Answer,
+    /// The room that the asker has entered by the event. A read that fails takes it back.
+    entered: Option<Id>,
+    found: Found,
 }
 
-pub enum Answer {
-    /// `has_entered` is false if the socket was in the room before, `is_kept` says whether others
-    /// may get the same page.
+enum Found {
+    /// A page of history. `is_kept` says whether others may get the same page.
     History {
         conversation: Id,
-        has_entered: bool,
         is_kept: bool,
-        page: Result<Arc<EncodedHistory>>,
+        page: Result<Arc<Reply>>,
     },
-    Conversations(Result<Option<Page<Summary>>>),
+    Answer(Result<Answer>),
 }
 
 impl Delivery {
-    /// Reads elsewhere; [`Self::answer`] follows.
-    pub fn read(
+    /// Reads a page of history, or takes one that was read for somebody else.
+    pub fn read_history(
         &mut self,
         request: Request,
-        answer: impl Future<Output = Answer> + Send + 'static,
+        entered: Option<Id>,
+        conversation: Id,
+        page: Option<(Window, PageLimit)>,
+    ) {
+        let is_kept = page.is_some_and(|(window, limit)| self.histories.keeps(window, limit));
+        if is_kept {
+            if let Some(page) = self.histories.get(&conversation)
+                && !request.session.outlet.is_far_behind()
+            {
+                return tell(request, &page);
+            }
+            self.histories.reads(&conversation);
+        }
+        let storage = self.storage.clone();
+        self.read(request, entered, async move {
+            let page = match page {
+                Some((window, limit)) => storage.history(conversation.clone(), window, limit).await,
+                None => Ok(Page::empty()),
+            };
+            let page = page.map(|page| Arc::new(histories::encode(&conversation, &page)));
+            Found::History { conversation, is_kept, page }
+        });
+    }
+
+    /// Asks a question elsewhere.
+    pub fn ask(&mut self, request: Request, entered: Option<Id>, question: Question) {
+        let storage = self.storage.clone();
+        self.read(request, entered, async move { Found::Answer(question.ask(storage).await) });
+    }
+
+    /// Reads elsewhere; [`Self::answer`] follows.
+    fn read(
+        &mut self,
+        request: Request,
+        entered: Option<Id>,
+        finding: impl Future<Output = Found> + Send + 'static,
     ) {
         self.pending_reads += 1;
         let reads = self.reads.clone();
         tokio::spawn(async move {
             request.session.outlet.caught_up().await;
-            let answer = answer.await;
+            let found = finding.await;
             // The delivery waits for all its reads before it ends.
-            let _ = reads.send(Read { request, answer });
+            let _ = reads.send(Read { request, entered, found });
         });
     }
 
-    pub fn answer(&mut self, Read { request, answer }: Read) {
+    /// Tells what was read, in its turn.
+    pub fn answer(&mut self, Read { request, entered, found }: Read) {
         self.pending_reads -= 1;
-        match answer {
-            Answer::History { conversation, has_entered, is_kept, page } => {
+        let reply = match found {
+            Found::History { conversation, is_kept, page } => {
                 if is_kept {
                     self.histories.read(&conversation, page.as_ref().ok());
                 }
-                match page {
-                    Ok(page) => request.answer_history(&page),
-                    Err(error) => {
-                        if has_entered {
-                            self.sockets.leave(request.session.id, &conversation);
-                        }
-                        self.take_back(request, &failure(&error));
-                    }
-                }
+                page.map_err(|error| failure(&error))
             }
-            Answer::Conversations(Ok(Some(Page { entries, has_more, .. }))) => {
-                let summaries: Vec<_> =
-                    entries.into_iter().map(|entry| self.summarize(entry)).collect();
-                let conversations = &encode(&summaries);
-                request.emit(&ServerEvent::ConversationList { conversations, has_more });
-                request.acknowledge(&Ack::Listed { ok: true, conversations, has_more });
+            Found::Answer(answer) => {
+                let completed = answer.map_err(|error| failure(&error));
+                completed.and_then(|answer| answer.complete(&self.presence)).map(Arc::new)
             }
-            Answer::Conversations(Ok(None)) => {
-                let reason = "before: the user has no conversation with this id";
-                self.take_back(request, &Refusal::InvalidPayload(reason.into()));
-            }
-            Answer::Conversations(Err(error)) => self.take_back(request, &failure(&error)),
+        };
+        match reply {
+            Ok(reply) => tell(request, &reply),
+            Err(refusal) => self.take_back(request, entered, &refusal),
         }
     }
 
-    /// Refuses what had been accepted before it was read. A socket that was bound by it is
+    /// Refuses what had been accepted before it was read. A socket that got its user by it is
     /// nobody's again.
-    fn take_back(&mut self, request: Request, refusal: &Refusal) {
-        if request.becomes.is_some() {
+    fn take_back(&mut self, request: Request, entered: Option<Id>, refusal: &Refusal) {
+        if let Some(room) = entered {
+            self.sockets.leave(request.session.id, &room);
+        }
+        if request.becomes().is_some() {
             self.sockets.unbind(request.session.id);
         }
         request.refuse(refusal);
     }
+}
 
-    /// Adds what only presence knows.
-    fn summarize(&self, summary: Summary) -> ConversationSummary {
-        let participants = summary.participants.into_iter().map(|stored| {
-            let Some(user) = self.presence.user(&stored.id) else { return stored };
-            Participant {
-                name: user.name.clone().or(stored.name),
-                avatar: user.avatar.clone().or(stored.avatar),
-                online: true,
-                id: stored.id,
-            }
-        });
-        ConversationSummary {
-            conversation_id: summary.id,
-            is_open: summary.is_open,
-            participants: participants.collect(),
-            last_message: summary.last_message,
-            unread_count: summary.unread_count,
-        }
+fn tell(request: Request, reply: &Reply) {
+    if let Some(event) = &reply.event {
+        request.send(event);
     }
+    request.acknowledge(&reply.ack);
 }
 
 /// What a client is told of a read that failed.

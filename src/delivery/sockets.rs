@@ -6,15 +6,16 @@ use std::{
 };
 
 use crate::{
-    contract::{Id, MAX_SOCKETS_OF_USER},
+    contract::users::MAX_SOCKETS_OF_USER,
+    model::{Conversation, Id},
     session::{Session, SocketId},
-    storage::Conversation,
 };
 
 #[derive(Default)]
 pub struct Sockets {
     sockets: HashMap<SocketId, Member>,
     of_user: HashMap<Id, Vec<SocketId>>,
+    /// The sockets in each room. Each session keeps the rooms that it is in.
     rooms: HashMap<Id, HashSet<SocketId>>,
 }
 
@@ -32,11 +33,9 @@ impl Sockets {
         self.sockets.insert(member.session.id, member);
     }
 
-    /// Returns the user whom the socket had put online.
-    pub fn disconnect(&mut self, socket: SocketId) -> Option<Id> {
-        let was_online = self.unbind(socket);
+    /// The socket is gone, and was taken from its user before.
+    pub fn disconnect(&mut self, socket: SocketId) {
         self.sockets.remove(&socket);
-        was_online
     }
 
     /// Whose socket it is.
@@ -57,7 +56,7 @@ impl Sockets {
     /// put them online.
     pub fn unbind(&mut self, socket: SocketId) -> Option<Id> {
         let member = self.sockets.get_mut(&socket)?;
-        let rooms = std::mem::take(&mut *member.session.rooms());
+        let rooms = member.session.leave_all();
         let was_authenticated = std::mem::take(&mut member.is_authenticated);
         let user = member.user.take();
         for room in &rooms {
@@ -88,12 +87,12 @@ impl Sockets {
     pub fn enter(&mut self, socket: SocketId, room: &Id) -> bool {
         let Some(member) = self.sockets.get_mut(&socket) else { return false };
         self.rooms.entry(room.clone()).or_default().insert(socket);
-        member.session.rooms().insert(room.clone())
+        member.session.enter(room)
     }
 
     pub fn leave(&mut self, socket: SocketId, room: &Id) {
         if let Some(member) = self.sockets.get_mut(&socket)
-            && member.session.rooms().remove(room)
+            && member.session.leave(room)
         {
             remove_from(
                 &mut self.rooms,
@@ -111,12 +110,11 @@ impl Sockets {
     /// Removes from a room whoever does not belong to its conversation. They may have joined while
     /// it was unknown.
     pub fn remove_strangers(&mut self, room: &Id, conversation: &Conversation) {
-        if conversation.is_open {
+        if conversation.is_open() {
             return;
         }
-        let belongs = |socket: &SocketId| {
-            self.user(*socket).is_some_and(|user| conversation.participants.contains(user))
-        };
+        let belongs =
+            |socket: &SocketId| self.user(*socket).is_some_and(|user| conversation.has(user));
         let in_room = self.rooms.get(room).into_iter().flatten().copied();
         let strangers: Vec<_> = in_room.filter(|socket| !belongs(socket)).collect();
         for socket in strangers {
@@ -144,18 +142,15 @@ impl Sockets {
         conversation: &'a Conversation,
     ) -> impl Iterator<Item = (&'a Arc<Session>, Option<&'a Id>)> {
         // Whoever was a participant may still be in the room of one that is not open.
-        let in_room = self.rooms.get(room).filter(|_| conversation.is_open);
-        let participants = &conversation.participants;
+        let in_room = self.rooms.get(room).filter(|_| conversation.is_open());
         // A lobby has many more participants than there are users connected.
-        let by_participant = participants.len() <= self.of_user.len();
-        let few = participants
-            .iter()
+        let by_participant = conversation.size() <= self.of_user.len();
+        let few = conversation
+            .participants()
             .filter(move |_| by_participant)
             .filter_map(|user| self.of_user.get(user));
-        let many = self
-            .of_user
-            .iter()
-            .filter(move |(user, _)| !by_participant && participants.contains(*user));
+        let many =
+            self.of_user.iter().filter(move |(user, _)| !by_participant && conversation.has(user));
         let elsewhere = few
             .chain(many.map(|(_, sockets)| sockets))
             .flatten()

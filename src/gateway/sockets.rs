@@ -12,15 +12,17 @@ use serde::Deserialize;
 use socketioxide::{
     adapter::LocalAdapter,
     handler::{ConnectHandler, DisconnectHandler, MessageHandler, Value},
-    socket::{DisconnectReason, Socket},
+    socket::{DisconnectReason, Sid, Socket},
 };
 
-use super::{Gateway, Outlet};
+use super::{CONNECT_PATIENCE, Gateway};
 use crate::{
-    contract::{Incoming, MAX_TOKEN_CHARS, Refusal},
+    contract::{Incoming, Refusal, users::MAX_TOKEN_CHARS},
+    limits::Disconnect,
     metrics,
-    net::{Connection, Via},
-    session::{Session, Transport},
+    net::Connection,
+    outlet::{EngineTransport, Outlet, first_connection},
+    session::{Allowance, Session},
     tokens::Claims,
 };
 
@@ -29,9 +31,9 @@ const REFUSAL_FIRST: Duration = Duration::from_millis(50);
 
 /// Makes a session of each socket that connects.
 #[derive(Clone)]
-pub struct Sockets(Arc<Gateway>);
+pub struct Acceptor(Arc<Gateway>);
 
-impl Sockets {
+impl Acceptor {
     pub fn of(gateway: Arc<Gateway>) -> Self {
         Self(gateway)
     }
@@ -39,14 +41,13 @@ impl Sockets {
     /// The session of a socket that wants to connect. A refusal's code is what the client is told.
     fn begin(&self, socket: &Arc<Socket>, auth: Option<&Value>) -> Result<Arc<Session>, Refusal> {
         let Self(gateway) = self;
-        let transport = socket.req_parts().extensions.get::<Arc<Transport>>().cloned();
-        let transport = transport.unwrap_or_else(|| gateway.transport_begins());
-        transport.connects().map_err(|_| Refusal::RateLimited(Duration::from_secs(1)))?;
+        let allowance = socket.req_parts().extensions.get::<Arc<Allowance>>().cloned();
+        let allowance = allowance.unwrap_or_else(|| gateway.transport_begins());
+        allowance.connects().map_err(|_| Refusal::RateLimited(Duration::from_secs(1)))?;
         let claims = self.claims(auth)?;
-        let outlet = Outlet::new(socket, gateway.clone());
+        let outlet = Outlet::new(socket, gateway.transports.clone());
         let id = gateway.next_socket.fetch_add(1, Ordering::Relaxed);
-        let (commits, rules) = (gateway.commits.clone(), gateway.rules.clone());
-        Ok(Session::new(id, outlet, commits, rules, transport, claims))
+        Ok(Session::new(id, outlet, gateway.shared.clone(), allowance, claims))
     }
 
     /// What the token says that a client connects with, if it has one and it matters.
@@ -57,7 +58,7 @@ impl Sockets {
             token: Option<Cow<'a, str>>,
         }
 
-        let (Some(tokens), Some(Value::Str(auth, _))) = (&self.0.rules.tokens, auth) else {
+        let (Some(tokens), Some(Value::Str(auth, _))) = (&self.0.shared.tokens, auth) else {
             return Ok(None);
         };
         let malformed = |_| Refusal::InvalidToken("The token is not a string.");
@@ -73,16 +74,17 @@ impl Sockets {
 /// Marks our handler implementations: the blanket ones for closures use other types here.
 pub struct Ours;
 
-impl ConnectHandler<LocalAdapter, Ours> for Sockets {
+impl ConnectHandler<LocalAdapter, Ours> for Acceptor {
     fn call_middleware<'a>(
         &'a self,
         socket: Arc<Socket>,
         auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Display + Send>>> + Send + 'a>> {
         let begun = self.begin(&socket, auth.as_ref()).map(|session| {
-            socket.on_fallback(Inbound(session.clone()));
-            socket.on_disconnect(Inbound(session.clone()));
-            socket.extensions.insert(Inbound(session));
+            let inbound = Inbound { session, gateway: self.0.clone() };
+            socket.on_fallback(inbound.clone());
+            socket.on_disconnect(inbound.clone());
+            socket.extensions.insert(inbound);
         });
         let result = begun.map_err(|refusal| {
             let reason = refusal.message();
@@ -110,26 +112,23 @@ impl ConnectHandler<LocalAdapter, Ours> for Sockets {
 
 /// A socket's session, once it is connected.
 pub fn session(socket: &Socket) -> Option<Arc<Session>> {
-    socket.extensions.get::<Inbound>().map(|Inbound(session)| session)
-}
-
-/// The connection on which a socket's session began.
-pub fn first_connection(socket: &Socket) -> Option<Weak<Connection>> {
-    let Via(connection) = socket.req_parts().extensions.get()?;
-    Some(connection.clone())
+    socket.extensions.get::<Inbound>().map(|inbound| inbound.session)
 }
 
 /// A socket's way into its session.
 #[derive(Clone)]
-struct Inbound(Arc<Session>);
+struct Inbound {
+    session: Arc<Session>,
+    gateway: Arc<Gateway>,
+}
 
 impl MessageHandler<LocalAdapter, Ours> for Inbound {
     fn call(&self, _: Arc<Socket>, value: Value, ack: Option<i64>) {
         let Value::Str(text, _) = value else { return };
         // Socketioxide has read the beginning of it, up to the event's name.
         match serde_json::from_str::<Incoming>(&text) {
-            Ok(incoming) => self.0.receive(&incoming, ack),
-            Err(_) => self.0.outlet.put_out("a packet that is not JSON"),
+            Ok(incoming) => self.session.receive(&incoming, ack),
+            Err(_) => self.session.outlet.cut(Disconnect::NotJson),
         }
     }
 }
@@ -141,11 +140,20 @@ impl DisconnectHandler<LocalAdapter, Ours> for Inbound {
         reason: DisconnectReason,
         remove: fn(Arc<Socket>),
     ) {
-        self.0.close();
+        self.session.close();
         if reason == DisconnectReason::ClientNSDisconnect {
-            tokio::spawn(self.0.outlet.end_unless_back(&socket));
+            let transport = self.session.outlet.transport(&socket);
+            tokio::spawn(end_unless_back(self.gateway.clone(), socket.id, transport));
         }
         remove(socket);
+    }
+}
+
+/// The client has left the namespace. Unless it comes back, its transport is of no use.
+async fn end_unless_back(gateway: Arc<Gateway>, sid: Sid, transport: EngineTransport) {
+    tokio::time::sleep(CONNECT_PATIENCE).await;
+    if gateway.session(sid).is_none() {
+        gateway.transports.end(transport);
     }
 }
 

@@ -1,12 +1,8 @@
 //! HTTP: `/health`, `/`, the files in the binary, and who may reach `/socket.io`.
 
 mod assets;
-mod origins;
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -24,53 +20,37 @@ use tower_http::{
 };
 
 use crate::{
-    config::Config,
-    contract::Time,
-    gateway::{Gateway, Service},
-    limits::{Addresses, Permit, forwarded_address},
+    gateway::Gateway,
+    limits::{Addresses, Permit, Reject, forwarded_address},
     metrics::{self, Gauges},
+    model::Time,
     net::Via,
+    origins::Origins,
+    outlet::Service,
     storage::Storage,
-    vitals::Vitals,
 };
-
-pub use origins::Origins;
 
 /// How long the parts of a polling request may be apart.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
+/// What HTTP answers from.
 #[derive(Clone)]
-struct App {
-    storage: Arc<Storage>,
-    vitals: Arc<Vitals>,
-    gateway: Arc<Gateway>,
-    origins: Origins,
-    has_demo: bool,
+pub struct App {
+    pub storage: Arc<Storage>,
+    pub gauges: Arc<Gauges>,
+    pub gateway: Arc<Gateway>,
+    pub origins: Origins,
+    pub has_demo: bool,
+    pub has_metrics: bool,
     /// The connections of each address, if they are limited.
-    addresses: Option<Arc<Addresses>>,
-    /// The header that tells whose connection it is.
-    trusted_proxy: Option<HeaderName>,
+    pub addresses: Option<Arc<Addresses>>,
+    /// The header that says whose connection it is.
+    pub trusted_proxy: Option<HeaderName>,
 }
 
 /// All that the server answers over HTTP.
-pub fn router(
-    storage: Arc<Storage>,
-    vitals: Arc<Vitals>,
-    gateway: Arc<Gateway>,
-    sockets: Service,
-    config: &Config,
-    addresses: Option<Arc<Addresses>>,
-) -> Router {
-    let (origins, has_demo) = (config.origins.clone(), config.has_demo);
-    let app = App {
-        storage,
-        vitals,
-        gateway,
-        origins: origins.clone(),
-        has_demo,
-        addresses,
-        trusted_proxy: config.limits.trusted_proxy.clone(),
-    };
+pub fn router(app: App, sockets: Service) -> Router {
+    let App { origins, has_demo, has_metrics, .. } = app.clone();
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |_, request| origins.allow(&request.headers)))
         .allow_methods([Method::GET, Method::POST])
@@ -84,7 +64,7 @@ pub fn router(
         .route("/", get(index))
         .route("/health", get(health))
         .merge(assets::bundle())
-        .merge(if config.has_metrics {
+        .merge(if has_metrics {
             Router::new().route("/metrics", get(metrics))
         } else {
             Router::new()
@@ -100,8 +80,9 @@ pub fn router(
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
     if !app.origins.allow(request.headers()) {
         let origin = request.headers().get(header::ORIGIN);
-        tracing::info!(?origin, reason = "foreign origin", "connection refused");
-        metrics::refused("foreign origin");
+        let reason = Reject::ForeignOrigin.as_str();
+        tracing::info!(?origin, reason, "connection refused");
+        metrics::refused(reason);
         return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
     }
     let session = parameter(&request, "sid").and_then(|sid| sid.parse().ok());
@@ -115,7 +96,7 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
             Ok(permit) => drop(request.extensions_mut().insert(permit.map(Arc::new))),
             Err(reason) => {
                 let headers = [(header::RETRY_AFTER, "1")];
-                let body = format!("{reason}\n");
+                let body = format!("{}\n", reason.as_str());
                 return (StatusCode::TOO_MANY_REQUESTS, headers, body).into_response();
             }
         }
@@ -147,7 +128,7 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
 impl App {
     /// Whether one more session may begin at the client's address.
     /// An error is why not.
-    fn permit(&self, request: &Request) -> Result<Option<Permit>, &'static str> {
+    fn permit(&self, request: &Request) -> Result<Option<Permit>, Reject> {
         let (Some(addresses), Some(via)) = (&self.addresses, request.extensions().get::<Via>())
         else {
             return Ok(None);
@@ -161,8 +142,8 @@ impl App {
             None => peer,
         };
         addresses.admit(address).map(Some).inspect_err(|reason| {
-            tracing::info!(%address, reason, "connection refused");
-            metrics::refused(reason);
+            tracing::info!(%address, reason = reason.as_str(), "connection refused");
+            metrics::refused(reason.as_str());
         })
     }
 }
@@ -207,7 +188,7 @@ async fn index(State(app): State<App>, headers: HeaderMap) -> Response {
     if app.has_demo && accept.is_some_and(|accept| accept.contains("text/html")) {
         return assets::page(&headers);
     }
-    let connected_users = app.vitals.online_users.load(Ordering::Relaxed);
+    let connected_users = app.gauges.users_online();
     let index = Index { status: "online", connected_users, timestamp: Time::now() };
     ([(header::VARY, "Accept")], Json(index)).into_response()
 }
@@ -215,13 +196,7 @@ async fn index(State(app): State<App>, headers: HeaderMap) -> Response {
 /// What Prometheus reads.
 async fn metrics(State(app): State<App>) -> Response {
     let storage = app.storage.health();
-    let gauges = Gauges {
-        connections: app.vitals.connections.load(Ordering::Relaxed),
-        users_online: app.vitals.online_users.load(Ordering::Relaxed),
-        outbox_pending: storage.pending,
-        outbox_rejected: storage.rejected,
-    };
-    match metrics::render(&gauges) {
+    match metrics::render(&app.gauges, storage.pending, storage.rejected) {
         Some(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -250,23 +225,19 @@ async fn health(State(app): State<App>) -> impl IntoResponse {
         rejected: Option<u64>,
     }
 
-    let vitals = &app.vitals;
     let storage = app.storage.health();
-    // A shared database may refuse a document and be well.
-    let works = app.storage.is_shared() || vitals.storage_works.load(Ordering::Relaxed);
-    let connected = storage.is_connected && works;
     let health = Health {
-        status: if connected { "healthy" } else { "degraded" },
-        uptime: vitals.started.elapsed().as_secs_f64(),
+        status: if storage.is_connected { "healthy" } else { "degraded" },
+        uptime: app.gauges.uptime().as_secs_f64(),
         version: env!("CARGO_PKG_VERSION"),
         storage: Storage {
             backend: storage.backend,
-            connected,
+            connected: storage.is_connected,
             pending: storage.pending,
             rejected: Some(storage.rejected).filter(|rejected| *rejected > 0),
         },
-        connections: vitals.connections.load(Ordering::Relaxed),
-        online_users: vitals.online_users.load(Ordering::Relaxed),
+        connections: app.gauges.connections(),
+        online_users: app.gauges.users_online(),
     };
     ([(header::CACHE_CONTROL, "no-store")], Json(health))
 }

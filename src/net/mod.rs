@@ -22,6 +22,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::{Notify, futures::Notified},
     time::{Sleep, sleep},
 };
 
@@ -44,6 +45,8 @@ pub struct Connection {
     written: AtomicU64,
     /// What was written before the WebSocket began.
     written_before: AtomicU64,
+    /// Wakes those who wait until more is written.
+    progress: Notify,
     gate: Gate,
     /// Whether what the client sends is not read any more.
     is_deaf: AtomicBool,
@@ -59,6 +62,7 @@ impl Connection {
             tcp,
             written: AtomicU64::new(0),
             written_before: AtomicU64::new(0),
+            progress: Notify::new(),
             gate: Gate::default(),
             is_deaf: AtomicBool::new(false),
             peer,
@@ -74,6 +78,11 @@ impl Connection {
     /// How many bytes of the WebSocket the operating system has taken for sending so far.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed) - self.written_before.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when more is written after this call.
+    pub fn progress(&self) -> Notified<'_> {
+        self.progress.notified()
     }
 
     /// The request that begins a WebSocket has come. A proxy may have used the connection for
@@ -172,6 +181,7 @@ impl Stream {
                 Ok(written) => {
                     self.stalled = None;
                     self.connection.written.fetch_add(written as u64, Ordering::Relaxed);
+                    self.connection.progress.notify_waiters();
                     return Poll::Ready(Ok(written));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -21,7 +21,7 @@ use tower::ServiceExt;
 
 use super::{Connection, Stream, Via};
 use crate::{
-    limits::{Addresses, Permit},
+    limits::{Addresses, Permit, Reject},
     metrics,
 };
 
@@ -57,8 +57,8 @@ pub async fn serve(
         let permit = match permit(addresses.as_ref(), peer.ip()) {
             Ok(permit) => permit,
             Err(reason) => {
-                tracing::info!(address = %peer.ip(), reason, "connection refused");
-                metrics::refused(reason);
+                tracing::info!(address = %peer.ip(), reason = reason.as_str(), "connection refused");
+                metrics::refused(reason.as_str());
                 refuse(&tcp);
                 continue;
             }
@@ -117,10 +117,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 }
 
 /// Behind a proxy there are no `addresses`: all connections are its own.
-fn permit(
-    addresses: Option<&Arc<Addresses>>,
-    peer: IpAddr,
-) -> Result<Option<Permit>, &'static str> {
+fn permit(addresses: Option<&Arc<Addresses>>, peer: IpAddr) -> Result<Option<Permit>, Reject> {
     match addresses {
         Some(addresses) if !peer.to_canonical().is_loopback() => addresses.hold(peer).map(Some),
         _ => Ok(None),

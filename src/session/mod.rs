@@ -1,30 +1,35 @@
-//! One socket: who it is, what its events mean, and in which order they take effect.
+//! One socket: who it is, and in which order its events take effect.
 //!
 //! Events are handed to the commit pipeline one after another, without waiting for the disk. Some
-//! have to be answered before the next one can be understood: those that bind the socket to a
-//! user, and those that read. Behind such an event the others wait here.
+//! have to be answered before the next one can be understood: those that give the socket an
+//! identity, and those that read. Behind such an event the others wait here.
 
-mod meaning;
+mod allowance;
+mod identity;
+mod request;
 
 use std::{
-    borrow::Cow,
     collections::{HashSet, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+
 use crate::{
-    commit::{Action, Command, Commits, Request},
-    contract::{ClientEvent, Id, Incoming, MAX_ROOMS, Refusal},
-    gateway::Outlet,
-    limits::{Limits, Throttle, TooMany},
+    commit::{Command, Commits, Proposal, Work},
+    contract::{EventName, Incoming, Refusal, conversations::MAX_ROOMS, users::Authenticate},
+    events::{Ack, ClientEvent, Named, Outcome, Step},
+    limits::{Disconnect, Limits, TooMany},
+    model::Id,
+    outlet::Outlet,
     tokens::{Claims, EXPIRED, Tokens},
 };
 
-use meaning::{Identity, interpret, vouched_for};
+pub use allowance::Allowance;
+use identity::{Identity, identify, vouched_for};
+use request::Envelope;
+pub use request::Request;
 
 /// How many events of one socket may be on their way at once.
 const MAX_EVENTS_IN_FLIGHT: usize = 1_024;
@@ -35,72 +40,49 @@ const MAX_WAITING_BYTES: usize = 4_000_000;
 /// Tells sockets apart for as long as the server runs.
 pub type SocketId = u64;
 
-/// What every socket has to keep to.
-pub struct Rules {
-    /// Whose tokens say who somebody is. `None`: clients are believed.
+/// What all sessions share.
+pub struct Shared {
+    pub commits: Commits<Request>,
+    /// Who signs the tokens that identify users. `None`: clients are believed.
     pub tokens: Option<Tokens>,
     pub limits: Limits,
+    /// Counts the events that are accepted and not answered.
+    pub accepted: TaskTracker,
 }
 
 pub struct Session {
     pub id: SocketId,
-    pub outlet: Outlet,
-    commits: Commits,
-    rules: Arc<Rules>,
-    transport: Arc<Transport>,
+    pub outlet: Arc<Outlet>,
+    shared: Arc<Shared>,
+    allowance: Arc<Allowance>,
     inbox: Mutex<Inbox>,
-    /// The rooms that the socket is in. Only the delivery changes them.
-    rooms: Mutex<HashSet<Id>>,
 }
 
 struct Inbox {
     identity: Option<Identity>,
-    /// Who the socket becomes if the event that it waits for is accepted.
-    becoming: Option<Identity>,
     /// Nothing is handed on before the socket is open, nor behind an event that has to be
     /// answered first.
     is_blocked: bool,
     waiting: VecDeque<Arrived>,
+    /// The size of what waits, in bytes.
+    waiting_bytes: usize,
     /// Handed on and not answered.
     in_flight: usize,
     /// There were too many. None of what comes now counts: it would leave a gap before it.
     is_flooded: bool,
     /// The server stops. What comes now is not accepted.
     is_stopped: bool,
-    /// The size of what waits, in bytes.
-    waiting_bytes: usize,
-}
-
-/// What outlives a socket that leaves and connects again over the same transport.
-pub struct Transport {
-    since: Instant,
-    throttle: Option<Mutex<Throttle>>,
-    has_connected: AtomicBool,
-}
-
-impl Transport {
-    pub fn new(rules: &Rules) -> Self {
-        let throttle = rules.limits.events.map(|rate| Mutex::new(Throttle::new(rate)));
-        Self { since: Instant::now(), throttle, has_connected: AtomicBool::new(false) }
-    }
-
-    /// A socket connects. Coming back counts as an event.
-    pub fn connects(&self) -> Result<(), TooMany> {
-        if self.has_connected.swap(true, Ordering::Relaxed) { self.take() } else { Ok(()) }
-    }
-
-    fn take(&self) -> Result<(), TooMany> {
-        let Some(throttle) = &self.throttle else { return Ok(()) };
-        throttle.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
+    /// The rooms that the socket is in. Only delivery changes them.
+    rooms: HashSet<Id>,
 }
 
 enum Arrived {
     Event {
-        name: Cow<'static, str>,
+        name: EventName,
         ack: Option<i64>,
         event: Result<ClientEvent, Refusal>,
         bytes: usize,
+        accepted: TaskTrackerToken,
     },
     Closed,
 }
@@ -118,33 +100,32 @@ impl Session {
     /// A socket that has connected, with a good token or without one.
     pub fn new(
         id: SocketId,
-        outlet: Outlet,
-        commits: Commits,
-        rules: Arc<Rules>,
-        transport: Arc<Transport>,
+        outlet: Arc<Outlet>,
+        shared: Arc<Shared>,
+        allowance: Arc<Allowance>,
         claims: Option<Claims>,
     ) -> Arc<Self> {
-        let inbox = Inbox {
-            identity: claims.map(|claims| Identity::of(claims.user, claims.expires)),
-            becoming: None,
+        let inbox = Mutex::new(Inbox {
+            identity: claims.map(|claims| Identity::new(claims.user, claims.expires)),
             is_blocked: true,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             in_flight: 0,
             is_flooded: false,
             is_stopped: false,
-            waiting_bytes: 0,
-        };
-        let (inbox, rooms) = (Mutex::new(inbox), Mutex::default());
-        Arc::new(Self { id, outlet, commits, rules, transport, inbox, rooms })
+            rooms: HashSet::new(),
+        });
+        Arc::new(Self { id, outlet, shared, allowance, inbox })
     }
 
     /// The socket may be sent events from now on.
     pub fn open(self: &Arc<Self>) {
         let mut inbox = self.lock();
         inbox.is_blocked = false;
-        inbox.becoming = inbox.identity.clone();
-        self.hand_on(&mut inbox, Cow::default(), None, Action::Connect);
-        inbox.becoming = None;
+        let envelope = Envelope { event: None, ack: None, accepted: None };
+        let request = Request::new(self.clone(), envelope, inbox.identity.clone(), false);
+        let outcome = Outcome::new(vec![Step::Connect], Ack::Plain);
+        self.hand_on(&mut inbox, request, Work::Decided(Ok(outcome)));
         self.resume(&mut inbox);
     }
 
@@ -153,36 +134,33 @@ impl Session {
         if self.outlet.is_out() {
             return;
         }
-        let event = match self.transport.take() {
+        let event = match self.allowance.take() {
             Ok(()) => ClientEvent::decode(incoming),
             Err(TooMany::Wait(wait)) => Err(Refusal::RateLimited(wait)),
-            Err(TooMany::Regardless) => {
-                let refusal = Refusal::RateLimited(Duration::from_secs(1));
-                return self.outlet.dismiss(&refusal, "too many events for too long");
-            }
+            Err(TooMany::Regardless) => return self.dismiss_flood(Disconnect::Flood),
         };
-        let name = match &event {
-            Ok(event) => event.name().into(),
-            Err(_) => incoming.name.chars().take(Id::MAX_BYTES).collect::<String>().into(),
-        };
+        let name = ClientEvent::name(incoming.name);
         let bytes = incoming.payload.map_or(0, |payload| payload.get().len());
-        self.take(Arrived::Event { name, ack, event, bytes });
+        let accepted = self.shared.accepted.token();
+        self.take(Arrived::Event { name, ack, event, bytes, accepted });
     }
 
-    /// Ends the socket if its time is over: its token has run out, or none came.
+    /// Ends the socket if its time is over: its token has expired, or none came.
     pub fn check_time(&self) {
-        let Some(_) = self.rules.tokens else { return };
+        let Some(_) = self.shared.tokens else { return };
         let inbox = self.lock();
-        if inbox.becoming.is_some() {
-            // It may be a fresh token.
+        if inbox.is_blocked {
+            // What it waits for may be a fresh token.
             return;
         }
         let over = match &inbox.identity {
             Some(identity) => identity
                 .has_expired()
-                .then_some((Refusal::InvalidToken(EXPIRED), "the token has run out")),
-            None => (self.transport.since.elapsed() > self.rules.limits.authenticate_within)
-                .then_some((Refusal::TokenRequired, "not authenticated in time")),
+                .then_some((Refusal::InvalidToken(EXPIRED), Disconnect::TokenExpired)),
+            None => self
+                .allowance
+                .is_older_than(self.shared.limits.authenticate_within)
+                .then_some((Refusal::TokenRequired, Disconnect::NotAuthenticated)),
         };
         drop(inbox);
         if let Some((refusal, reason)) = over {
@@ -190,13 +168,24 @@ impl Session {
         }
     }
 
-    /// The rooms that the socket is in.
-    pub fn rooms(&self) -> MutexGuard<'_, HashSet<Id>> {
-        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that the socket is in a room. Returns whether it was not before.
+    pub fn enter(&self, room: &Id) -> bool {
+        self.lock().rooms.insert(room.clone())
+    }
+
+    /// Notes that the socket has left a room. Returns whether it was in it.
+    pub fn leave(&self, room: &Id) -> bool {
+        self.lock().rooms.remove(room)
+    }
+
+    /// Notes that the socket has left all rooms, and returns them.
+    pub fn leave_all(&self) -> HashSet<Id> {
+        std::mem::take(&mut self.lock().rooms)
     }
 
     /// The socket is gone. What it sent before still takes effect.
     pub fn close(self: &Arc<Self>) {
+        self.outlet.gone();
         self.take(Arrived::Closed);
     }
 
@@ -205,20 +194,15 @@ impl Session {
         self.lock().is_stopped = true;
     }
 
-    /// Whether every event that has come is answered.
-    pub fn is_idle(&self) -> bool {
-        let inbox = self.lock();
-        inbox.waiting.is_empty() && inbox.in_flight == 0
-    }
-
-    /// An event was answered. `unblocks` if the others waited for it.
-    pub fn answered(self: &Arc<Self>, accepted: bool, unblocks: bool) {
+    /// An event was answered, and gave the socket the identity `binds`. `unblocks` if the others
+    /// waited for it.
+    fn answered(self: &Arc<Self>, binds: Option<Identity>, unblocks: bool) {
         let mut inbox = self.lock();
         inbox.in_flight -= 1;
+        if binds.is_some() {
+            inbox.identity = binds;
+        }
         if unblocks {
-            if let Some(becoming) = inbox.becoming.take().filter(|_| accepted) {
-                inbox.identity = Some(becoming);
-            }
             self.resume(&mut inbox);
         }
     }
@@ -237,8 +221,7 @@ impl Session {
                 || inbox.waiting_bytes > MAX_WAITING_BYTES;
             if inbox.is_flooded {
                 drop(inbox);
-                let refusal = Refusal::RateLimited(Duration::from_secs(1));
-                return self.outlet.dismiss(&refusal, "too many events at once");
+                return self.dismiss_flood(Disconnect::TooManyEvents);
             }
         }
         if inbox.is_blocked {
@@ -247,6 +230,10 @@ impl Session {
         } else {
             self.process(&mut inbox, arrived);
         }
+    }
+
+    fn dismiss_flood(&self, reason: Disconnect) {
+        self.outlet.dismiss(&Refusal::RateLimited(Duration::from_secs(1)), reason);
     }
 
     fn resume(self: &Arc<Self>, inbox: &mut Inbox) {
@@ -260,38 +247,46 @@ impl Session {
     }
 
     fn process(self: &Arc<Self>, inbox: &mut Inbox, arrived: Arrived) {
-        let Arrived::Event { name, ack, event, .. } = arrived else {
-            return self.hand_on(inbox, Cow::default(), None, Action::Disconnect);
+        let Arrived::Event { name, ack, event, accepted, .. } = arrived else {
+            let envelope = Envelope { event: None, ack: None, accepted: None };
+            let request = Request::new(self.clone(), envelope, None, false);
+            let outcome = Outcome::new(vec![Step::Disconnect], Ack::Plain);
+            return self.hand_on(inbox, request, Work::Decided(Ok(outcome)));
         };
-        let meaning = self.check(inbox, &name, event).and_then(|event| {
-            interpret(event, inbox.identity.as_ref(), self.rules.tokens.as_ref())
+        let checked = self.check(inbox, &name, event).and_then(|event| {
+            let tokens = self.shared.tokens.as_ref();
+            let (by, binds) = identify(&event, inbox.identity.as_ref(), tokens)?;
+            Ok((Proposal { by, event }, binds))
         });
-        let (action, becoming) = match meaning {
-            Ok(meaning) => (meaning.action, meaning.becoming),
+        let (work, binds) = match checked {
+            Ok((proposal, binds)) => {
+                inbox.is_blocked = binds.is_some() || proposal.event.reads();
+                (Work::Decide(proposal), binds)
+            }
             // A refusal takes its place in the order of the answers as well.
-            Err(refusal) => (Action::Refuse(refusal), None),
+            Err(refusal) => (Work::Decided(Err(refusal)), None),
         };
-        inbox.is_blocked = becoming.is_some() || action.reads();
-        inbox.becoming = becoming;
-        self.hand_on(inbox, name, ack, action);
+        let envelope = Envelope { event: Some(name), ack, accepted: Some(accepted) };
+        let request = Request::new(self.clone(), envelope, binds, inbox.is_blocked);
+        self.hand_on(inbox, request, work);
     }
 
-    /// What has to be right before it is asked what an event means.
+    /// What has to be right before anybody asks who acts.
     fn check(
         &self,
         inbox: &Inbox,
-        name: &str,
+        name: &EventName,
         event: Result<ClientEvent, Refusal>,
     ) -> Result<ClientEvent, Refusal> {
         if let Err(Refusal::RateLimited(_)) = event {
             return event;
         }
         // A stranger does not even learn which events there are.
-        if self.rules.tokens.is_some() && !ClientEvent::is_authenticate(name) {
+        if self.shared.tokens.is_some() && *name != EventName::Known(Authenticate::NAME) {
             vouched_for(inbox.identity.as_ref())?;
         }
         if let Ok(ClientEvent::JoinConversation(event)) = &event {
-            let rooms = self.rooms();
+            let rooms = &inbox.rooms;
             if rooms.len() >= MAX_ROOMS && !rooms.contains(&event.conversation_id) {
                 return Err(Refusal::too_many_rooms());
             }
@@ -299,22 +294,8 @@ impl Session {
         event
     }
 
-    fn hand_on(
-        self: &Arc<Self>,
-        inbox: &mut Inbox,
-        event: Cow<'static, str>,
-        ack: Option<i64>,
-        action: Action,
-    ) {
+    fn hand_on(&self, inbox: &mut Inbox, request: Request, work: Work) {
         inbox.in_flight += 1;
-        let request = Request {
-            session: self.clone(),
-            event,
-            arrived: Instant::now(),
-            ack,
-            becomes: inbox.becoming.as_ref().map(|identity| identity.user.clone()),
-            unblocks: inbox.is_blocked,
-        };
-        self.commits.send(Command { request, action });
+        self.shared.commits.send(Command { tag: request, work });
     }
 }

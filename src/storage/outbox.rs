@@ -5,22 +5,22 @@
 //! from here is confirmed, is served from here, and is still to be written after a restart.
 
 use std::{
+    collections::HashMap,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::{Context, Result};
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, params};
 
 use super::{
-    Conversation, Found, Lookup, Page, Profile, Sqlite, Summary, Window, Write, Written,
-    sqlite::{read, write},
+    Found, Lookup, Sqlite, Write,
+    sqlite::{self, conversations, users},
 };
-use crate::contract::{Id, Message, MessageId, PageLimit, Time};
+use crate::model::{
+    Conversation, Id, Kind, Message, MessageId, Page, PageLimit, Participant, Profile, Summary,
+    Time, Window,
+};
 
 pub struct Outbox {
     sqlite: Sqlite,
@@ -40,16 +40,7 @@ pub struct UserStatus {
 /// A change in the queue, under its number.
 pub struct Entry {
     pub number: i64,
-    pub change: Change,
-}
-
-/// A change as it is kept. Messages and conversations themselves stand in their tables.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Change {
-    Begin { conversation: Id, is_open: bool, participants: Vec<Id> },
-    Join { conversation: Id, users: Vec<Id> },
-    Send { conversation: Id, message: MessageId },
-    Read { conversation: Id, reader: Id, messages: Option<Vec<MessageId>>, at: i64 },
+    pub write: Write,
 }
 
 impl Outbox {
@@ -86,10 +77,17 @@ impl Outbox {
         self.sqlite.newest_message()
     }
 
-    /// What is here of what is asked. Messages that are not may well be in MongoDB, so they count
-    /// as found: what is marked as read was seen by somebody.
+    /// What is here of what is asked. Messages that are not may well be in MongoDB, so they count as
+    /// found, and as unread: whoever marks one as read has seen it.
     pub fn find(&self, lookup: &Lookup) -> Result<Found> {
         let mut found = self.sqlite.find(lookup)?;
+        for (key, messages) in &lookup.unread {
+            let (conversation, _) = key;
+            let is_elsewhere =
+                |id: &MessageId| !found.messages.contains(&(conversation.clone(), *id));
+            let elsewhere: Vec<_> = messages.iter().copied().filter(is_elsewhere).collect();
+            found.unread.entry(key.clone()).or_default().extend(elsewhere);
+        }
         found.messages.clone_from(&lookup.messages);
         found.is_everything = false;
         Ok(found)
@@ -114,73 +112,54 @@ impl Outbox {
         self.sqlite.conversations_of(user, before, limit)
     }
 
-    /// Remembers what users said of themselves. MongoDB's users are another backend's.
-    pub fn save_profiles(&self, writes: &[Write]) -> Result<()> {
-        if !writes.iter().any(|write| matches!(write, Write::Profile(_))) {
-            return Ok(());
-        }
-        let mut connection = self.sqlite.writer();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for write in writes {
-            if let Write::Profile(_) = write {
-                write::apply(&transaction, write)?;
-            }
-        }
-        Ok(transaction.commit()?)
+    pub fn participants_of(&self, conversation: &Id, limit: usize) -> Result<Vec<Participant>> {
+        self.sqlite.participants_of(conversation, limit)
     }
 
-    pub fn profile(&self, id: &Id) -> Result<Option<Profile>> {
-        let sql = "SELECT name, avatar FROM users WHERE id = ?";
-        let connection = self.sqlite.writer();
-        let profile = connection.prepare_cached(sql)?.query_one([id], |row| {
-            Ok(Profile { id: id.clone(), name: row.get(0)?, email: None, avatar: row.get(1)? })
-        });
-        Ok(profile.optional()?)
+    /// Remembers what users said of themselves. MongoDB's users are another backend's.
+    pub fn save_profiles(&self, writes: &[Write]) -> Result<()> {
+        let is_profile = |write: &&Write| matches!(write, Write::Profile(_));
+        if !writes.iter().any(|write| is_profile(&write)) {
+            return Ok(());
+        }
+        self.sqlite.transaction(|transaction| {
+            writes.iter().filter(is_profile).try_for_each(|write| sqlite::apply(transaction, write))
+        })
+    }
+
+    /// What those of `users` who are known here said of themselves.
+    pub fn profiles(&self, users: &[Id]) -> Result<HashMap<Id, Profile>> {
+        users::find(&self.sqlite.writer(), users)
     }
 
     /// Stores the changes and puts them into the queue.
-    pub fn append(&self, writes: &[Write]) -> Result<Vec<Written>> {
-        let mut connection = self.sqlite.writer();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut queued = 0;
-        let mut written = Vec::with_capacity(writes.len());
-        for write in writes {
-            match write {
-                Write::Message { message, conversation } => {
-                    know(&transaction, &message.conversation_id, conversation)?;
-                }
-                // Only open rooms take somebody in.
-                Write::Participants { conversation, users } => {
-                    know(&transaction, conversation, &Conversation::between(true, users))?;
-                }
-                _ => {}
-            }
-            let mut result = write::apply(&transaction, write)?;
-            if let (
-                Write::Receipts { conversation, messages: Some(ids), .. },
-                Written::NewlyRead(newly),
-            ) = (write, &mut result)
-            {
-                // Those of MongoDB's are taken at their word.
-                for id in ids {
-                    if !read::message_exists(&transaction, conversation, *id)? {
-                        newly.push(*id);
+    pub fn append(&self, writes: &[Write]) -> Result<()> {
+        let queued = self.sqlite.transaction(|transaction| {
+            let mut queued = 0;
+            for write in writes {
+                match write {
+                    Write::Message { message, audience } => {
+                        know(transaction, &message.conversation_id, audience)?;
                     }
+                    Write::Participants { conversation, users } => {
+                        let room = Conversation::new(Kind::Open, users.iter().cloned());
+                        know(transaction, conversation, &room)?;
+                    }
+                    _ => {}
                 }
-                newly.sort_unstable();
-                newly.dedup();
+                sqlite::apply(transaction, write)?;
+                // Profiles stay here.
+                if write.conversation().is_some() {
+                    transaction
+                        .prepare_cached("INSERT INTO pending (change) VALUES (?)")?
+                        .execute([serde_json::to_string(write)?])?;
+                    queued += 1;
+                }
             }
-            written.push(result);
-            if let Some(change) = change(write) {
-                transaction
-                    .prepare_cached("INSERT INTO pending (change) VALUES (?)")?
-                    .execute([serde_json::to_string(&change)?])?;
-                queued += 1;
-            }
-        }
-        transaction.commit()?;
+            Ok(queued)
+        })?;
         self.pending.fetch_add(queued, Ordering::Relaxed);
-        Ok(written)
+        Ok(())
     }
 
     /// The oldest changes of the queue.
@@ -192,22 +171,16 @@ impl Outbox {
             statement.query_map([count], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
         rows.map(|row| {
             let (number, change) = row?;
-            let change =
+            let write =
                 serde_json::from_str(&change).with_context(|| format!("read change {number}"))?;
-            Ok(Entry { number, change })
+            Ok(Entry { number, write })
         })
         .collect()
     }
 
-    /// The message of a [`Change::Send`], `None` for another change.
-    pub fn message(&self, change: &Change) -> Result<Option<Message>> {
-        let Change::Send { conversation, message } = change else { return Ok(None) };
-        read::read_message(&self.sqlite.writer(), conversation, *message)
-    }
-
     /// The members of a conversation as they are known here.
     pub fn conversation(&self, id: &Id) -> Result<Option<Conversation>> {
-        read::find_conversation(&self.sqlite.writer(), id)
+        conversations::find(&self.sqlite.writer(), id)
     }
 
     /// MongoDB has these changes.
@@ -225,29 +198,25 @@ impl Outbox {
     }
 
     fn settle(&self, numbers: &[i64], also: impl Fn(&Connection, i64) -> Result<()>) -> Result<()> {
-        {
-            let mut connection = self.sqlite.writer();
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.sqlite.transaction(|transaction| {
             for number in numbers {
-                also(&transaction, *number)?;
+                also(transaction, *number)?;
                 transaction
                     .prepare_cached("DELETE FROM pending WHERE number = ?")?
                     .execute([number])?;
             }
-            transaction.commit()?;
-        }
+            Ok(())
+        })?;
         self.count()
     }
 
     /// Forgets what MongoDB has by now. What users said of themselves stays.
     pub fn clear(&self) -> Result<()> {
-        let mut connection = self.sqlite.writer();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(
-            "DELETE FROM receipts; DELETE FROM messages; DELETE FROM participants; DELETE FROM conversations;",
-        )?;
-        Ok(transaction.commit()?)
+        self.sqlite.transaction(|transaction| {
+            Ok(transaction.execute_batch(
+                "DELETE FROM receipts; DELETE FROM messages; DELETE FROM participants; DELETE FROM conversations;",
+            )?)
+        })
     }
 
     /// Notes that a user came online on `socket`, or went offline, to be told to MongoDB.
@@ -305,58 +274,6 @@ impl Outbox {
 
 /// Makes a conversation of MongoDB's known here, with those of its members who are known.
 fn know(connection: &Connection, id: &Id, conversation: &Conversation) -> Result<()> {
-    let sql = "INSERT INTO conversations (id, is_open) VALUES (?, ?) ON CONFLICT DO NOTHING";
-    connection.prepare_cached(sql)?.execute(params![id, conversation.is_open])?;
-    let participants: Vec<Id> = conversation.participants.iter().cloned().collect();
-    write::add_participants(connection, id, &participants)
-}
-
-fn change(write: &Write) -> Option<Change> {
-    Some(match write {
-        Write::Profile(_) => return None,
-        Write::Conversation { id, is_open, participants } => Change::Begin {
-            conversation: id.clone(),
-            is_open: *is_open,
-            participants: participants.clone(),
-        },
-        Write::Participants { conversation, users } => {
-            Change::Join { conversation: conversation.clone(), users: users.clone() }
-        }
-        Write::Message { message, .. } => {
-            Change::Send { conversation: message.conversation_id.clone(), message: message.id }
-        }
-        Write::Receipts { conversation, reader, messages, at } => Change::Read {
-            conversation: conversation.clone(),
-            reader: reader.clone(),
-            messages: messages.clone(),
-            at: at.0,
-        },
-    })
-}
-
-impl Change {
-    pub fn conversation(&self) -> &Id {
-        match self {
-            Self::Begin { conversation, .. }
-            | Self::Join { conversation, .. }
-            | Self::Send { conversation, .. }
-            | Self::Read { conversation, .. } => conversation,
-        }
-    }
-
-    /// The write that it stands for, with what is known of it: `None` for a message that is gone.
-    pub fn into_write(self, message: Option<Message>, known: Conversation) -> Option<Write> {
-        Some(match self {
-            Self::Begin { conversation, is_open, participants } => {
-                Write::Conversation { id: conversation, is_open, participants }
-            }
-            Self::Join { conversation, users } => Write::Participants { conversation, users },
-            Self::Send { .. } => {
-                Write::Message { message: Arc::new(message?), conversation: known }
-            }
-            Self::Read { conversation, reader, messages, at } => {
-                Write::Receipts { conversation, reader, messages, at: Time(at) }
-            }
-        })
-    }
+    conversations::insert_missing(connection, id, conversation.kind)?;
+    conversations::add_participants(connection, id, conversation.participants())
 }

@@ -3,21 +3,10 @@
 use proptest::prelude::*;
 use radio_istic::{
     config::{Config, LogConfig, Settings},
-    contract::{ClientEvent, Incoming},
+    contract::Incoming,
+    events::ClientEvent,
 };
 use serde_json::Value;
-
-const EVENTS: [&str; 9] = [
-    "authenticate",
-    "join-conversation",
-    "leave-conversation",
-    "send-message",
-    "typing-start",
-    "typing-stop",
-    "mark-as-read",
-    "list-conversations",
-    "no-such-event",
-];
 
 const FIELDS: [&str; 14] = [
     "id",
@@ -92,7 +81,7 @@ proptest! {
 
     #[test]
     fn any_payload_is_read_or_refused_in_a_few_words(
-        event in prop::sample::select(&EVENTS[..]),
+        event in prop_oneof![prop::sample::select(ClientEvent::NAMES), Just("no-such-event")],
         payload in json(),
         cut in any::<prop::sample::Index>(),
     ) {

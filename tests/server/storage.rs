@@ -1,32 +1,208 @@
-//! What the server relies on, whatever it stores in: one test, every storage.
+//! What the server relies on, whatever it stores in: one check a rule, each on every engine.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use radio_istic::{
     config::{Config, Settings},
-    contract::{HISTORY_PAGE, Id, Message, MessageId, MessageType, PageLimit, Time},
-    storage::{Conversation, Lookup, SentKey, Storage, Window, Write, Written},
+    contract::conversations::HISTORY_PAGE,
+    model::{
+        Conversation, Id, Kind, Message, MessageId, MessageType, Page, PageLimit, SentKey, Summary,
+        Time, Window,
+    },
+    storage::{Found, Lookup, Storage, Write},
 };
 
 use crate::mongo::Shared;
+
+/// Runs each check on each engine, as a test of its own.
+macro_rules! checks {
+    ($($check:ident),* $(,)?) => {
+        $(
+            mod $check {
+                use super::*;
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn on_sqlite() {
+                    let directory = tempfile::tempdir().unwrap();
+                    let path = directory.path().join("chat.db").to_str().unwrap().to_owned();
+                    super::$check(open(None, path).await).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn in_memory() {
+                    super::$check(open(None, ":memory:".into()).await).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn on_mongodb() {
+                    let Some(shared) = Shared::new().await else { return };
+                    super::$check(open(Some(shared.uri), ":memory:".into()).await).await;
+                }
+            }
+        )*
+    };
+}
+
+checks! {
+    a_batch_is_stored_in_its_order_also_within_one_millisecond,
+    pages_stand_next_to_their_cursor,
+    what_exists_is_found_and_nothing_else,
+    a_retry_is_found_by_its_key,
+    what_others_wrote_is_unread_until_it_is_marked,
+    marking_resets_the_unread_count,
+    a_batch_is_stored_as_a_whole_or_not_at_all,
+    an_open_room_counts_nothing_and_lists_its_participants_in_their_order,
+    a_list_goes_on_behind_a_conversation_of_the_users,
+    participants_are_told_up_to_a_limit,
+}
+
+async fn a_batch_is_stored_in_its_order_also_within_one_millisecond(db: Db) {
+    let (_, messages) = db.two_people_talk().await;
+    assert_eq!(messages.map(|message| message.timestamp).iter().max(), Some(&NOW));
+    assert_eq!(db.contents(Window::Newest, HISTORY_PAGE).await, (texts(&["1", "2", "3"]), false));
+}
+
+async fn pages_stand_next_to_their_cursor(db: Db) {
+    let (_, messages) = db.two_people_talk().await;
+    let page = async |window, limit| db.contents(window, PageLimit::new(limit)).await;
+    assert_eq!(page(Window::Newest, 2).await, (texts(&["2", "3"]), true));
+    assert_eq!(page(Window::Before(messages[2].id), 1).await, (texts(&["2"]), true));
+    assert_eq!(page(Window::Before(messages[1].id), 5).await, (texts(&["1"]), false));
+    assert_eq!(page(Window::After(messages[0].id), 5).await, (texts(&["2", "3"]), false));
+    assert_eq!(page(Window::After(messages[0].id), 1).await, (texts(&["2"]), true));
+}
+
+async fn what_exists_is_found_and_nothing_else(mut db: Db) {
+    let (two, messages) = db.two_people_talk().await;
+    let unknown = db.message("c1", "alice", "never stored");
+    let found = db
+        .find(Lookup {
+            conversations: [id("c1"), id("c2")].into(),
+            messages: [
+                (id("c1"), messages[0].id),
+                (id("c2"), messages[0].id),
+                (id("c1"), unknown.id),
+            ]
+            .into(),
+            ..Lookup::default()
+        })
+        .await;
+    assert!(found.is_everything);
+    assert_eq!(found.conversations, [(id("c1"), two)].into());
+    assert_eq!(found.messages, [(id("c1"), messages[0].id)].into());
+}
+
+async fn a_retry_is_found_by_its_key(db: Db) {
+    let (_, messages) = db.two_people_talk().await;
+    let key = |client_message_id: &str| SentKey {
+        conversation: id("c1"),
+        sender: id("alice"),
+        client_message_id: id(client_message_id),
+    };
+    let sent = [key("2"), key("never stored")].into();
+    let found = db.find(Lookup { sent, ..Lookup::default() }).await;
+    assert_eq!(found.sent.keys().collect::<Vec<_>>(), [&key("2")]);
+    assert_eq!(found.sent[&key("2")].id, messages[1].id);
+}
+
+async fn what_others_wrote_is_unread_until_it_is_marked(db: Db) {
+    let (_, messages) = db.two_people_talk().await;
+    let ids = messages.each_ref().map(|message| message.id);
+    assert_eq!(db.unread_by("bob", &[ids[1]]).await, [ids[1]]);
+    assert_eq!(db.unread_by("alice", &ids).await, []);
+    assert_eq!(db.all_unread_by("alice").await, []);
+    assert_eq!(db.all_unread_by("bob").await, ids);
+
+    db.mark("bob", &[ids[1]], false).await;
+    assert_eq!(db.unread_by("bob", &ids).await, [ids[0], ids[2]]);
+    assert_eq!(db.all_unread_by("bob").await, [ids[0], ids[2]]);
+    db.mark("bob", &[ids[0], ids[1], ids[2]], true).await;
+    assert_eq!(db.all_unread_by("bob").await, []);
+    let page = db.history(Window::Newest, HISTORY_PAGE).await;
+    assert!(page.entries.iter().all(|message| message.read_by == [id("bob")]));
+}
+
+async fn marking_resets_the_unread_count(db: Db) {
+    let (_, messages) = db.two_people_talk().await;
+    let unread =
+        async |user| db.list(user, None, HISTORY_PAGE).await.unwrap().entries[0].unread_count;
+    assert_eq!((unread("alice").await, unread("bob").await), (0, 3));
+    db.mark("bob", &[messages[1].id], false).await;
+    assert_eq!(unread("bob").await, 0);
+}
+
+async fn a_batch_is_stored_as_a_whole_or_not_at_all(mut db: Db) {
+    let (two, messages) = db.two_people_talk().await;
+    let fourth = db.message("c1", "bob", "4");
+    let audience = two.clone();
+    let first = Write::Message { message: messages[0].clone(), audience };
+    let refused = db.write(vec![send(fourth, &two), first]).await;
+    assert!(refused.is_err());
+    assert_eq!(db.contents(Window::Newest, HISTORY_PAGE).await, (texts(&["1", "2", "3"]), false));
+}
+
+async fn an_open_room_counts_nothing_and_lists_its_participants_in_their_order(mut db: Db) {
+    db.a_room_opens().await;
+    let page = db.list("bob", None, PageLimit::new(1)).await.unwrap();
+    let room = &page.entries[0];
+    assert_eq!((&room.id, room.kind, room.unread_count), (&id("room"), Kind::Open, 0));
+    let participants: Vec<_> = room.participants.iter().map(|user| user.id.as_str()).collect();
+    assert_eq!(participants, ["carol", "bob", "alice"]);
+}
+
+async fn a_list_goes_on_behind_a_conversation_of_the_users(mut db: Db) {
+    let (_, messages) = db.two_people_talk().await;
+    db.a_room_opens().await;
+    let first = db.list("bob", None, PageLimit::new(1)).await.unwrap();
+    assert_eq!((first.entries[0].id.as_str(), first.has_more), ("room", true));
+    let second = db.list("bob", Some("room"), HISTORY_PAGE).await.unwrap();
+    assert_eq!(second.entries.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["c1"]);
+    assert_eq!(second.entries[0].last_message.as_ref().unwrap().id, messages[2].id);
+    assert!(db.list("bob", Some("c9"), HISTORY_PAGE).await.is_none());
+}
+
+async fn participants_are_told_up_to_a_limit(mut db: Db) {
+    db.a_room_opens().await;
+    let told = async |conversation: &str, limit| {
+        let told = db.storage.participants_of(id(conversation), limit).await.unwrap();
+        told.iter().map(|user| user.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(told("room", 1_000).await, ["carol", "bob", "alice"]);
+    assert_eq!(told("room", 2).await, ["carol", "bob"]);
+    assert_eq!(told("nowhere", 10).await, [String::new(); 0]);
+}
+
+const NOW: Time = Time(1_762_857_000_000);
+
+/// A storage, and the ids of the messages that were made for it.
+struct Db {
+    storage: Arc<Storage>,
+    last: Option<MessageId>,
+}
+
+async fn open(mongodb_uri: Option<String>, sqlite_path: String) -> Db {
+    let settings = Settings { mongodb_uri, sqlite_path: Some(sqlite_path), ..Settings::default() };
+    let config = Config::new(&settings).await.unwrap();
+    let opening = tokio::task::spawn_blocking(move || Storage::open(&config.storage));
+    Db { storage: Arc::new(opening.await.unwrap().unwrap()), last: None }
+}
 
 fn id(text: &str) -> Id {
     text.parse().unwrap()
 }
 
-fn between(is_open: bool, participants: &[&str]) -> Conversation {
-    let participants: HashSet<Id> = participants.iter().map(|user| id(user)).collect();
-    Conversation { is_open, participants: Arc::new(participants) }
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
 }
 
-struct Writer {
-    last: Option<MessageId>,
+fn send(message: Message, audience: &Conversation) -> Write {
+    Write::Message { message: Arc::new(message), audience: audience.clone() }
 }
 
-impl Writer {
+impl Db {
+    /// A message that nobody has stored. All are of one millisecond.
     fn message(&mut self, conversation: &str, sender: &str, content: &str) -> Message {
-        let time = Time(1_762_857_000_000);
-        let message_id = MessageId::following(self.last, time, [1, 2, 3, 4, 5]);
+        let message_id = MessageId::following(self.last, NOW, [1, 2, 3, 4, 5]);
         self.last = Some(message_id);
         Message {
             id: message_id,
@@ -35,158 +211,93 @@ impl Writer {
             sender_id: id(sender),
             sender_name: sender.into(),
             sender_avatar: None,
-            timestamp: time,
+            timestamp: NOW,
             r#type: MessageType::Text,
             read_by: Vec::new(),
             client_message_id: Some(id(content)),
         }
     }
-}
 
-async fn holds(storage: Storage) {
-    let storage = Arc::new(storage);
-    let write = async |writes: Vec<Write>| {
-        let storage = storage.clone();
+    /// Three messages of Alice's to Bob, in `c1`, stored as one batch.
+    async fn two_people_talk(&self) -> (Conversation, [Arc<Message>; 3]) {
+        let mut made = Db { storage: self.storage.clone(), last: None };
+        let participants = vec![id("alice"), id("bob")];
+        let two = Conversation::new(Kind::Direct, participants.clone());
+        let messages = ["1", "2", "3"].map(|text| Arc::new(made.message("c1", "alice", text)));
+        let mut batch =
+            vec![Write::Conversation { id: id("c1"), kind: Kind::Direct, participants }];
+        batch.extend(
+            messages
+                .iter()
+                .map(|message| Write::Message { message: message.clone(), audience: two.clone() }),
+        );
+        self.write(batch).await.unwrap();
+        (two, messages)
+    }
+
+    /// Carol opens `room`, Bob and Alice join it.
+    async fn a_room_opens(&mut self) {
+        let kind = Kind::Open;
+        let room = Conversation::new(kind, [id("carol")]);
+        // Behind the messages of `two_people_talk`.
+        for _ in 0..3 {
+            self.message("room", "carol", "made for its id");
+        }
+        let message = self.message("room", "carol", "5");
+        self.write(vec![
+            Write::Conversation { id: id("room"), kind, participants: vec![id("carol")] },
+            send(message, &room),
+            Write::Participants { conversation: id("room"), users: vec![id("bob"), id("alice")] },
+        ])
+        .await
+        .unwrap();
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> anyhow::Result<()> {
+        let storage = self.storage.clone();
         tokio::task::spawn_blocking(move || storage.write(&writes)).await.unwrap()
-    };
-    let find = async |lookup: Lookup| {
-        let storage = storage.clone();
+    }
+
+    async fn find(&self, lookup: Lookup) -> Found {
+        let storage = self.storage.clone();
         tokio::task::spawn_blocking(move || storage.find(&lookup)).await.unwrap().unwrap()
-    };
-    let contents = async |window, limit| {
-        let page = storage.history(id("c1"), window, limit).await.unwrap();
-        let contents: Vec<_> =
-            page.entries.iter().map(|message| message.content.to_string()).collect();
-        (contents, page.has_more)
-    };
-    let mut writer = Writer { last: None };
-    let two = between(false, &["alice", "bob"]);
-    let messages: Vec<_> =
-        ["1", "2", "3"].map(|content| Arc::new(writer.message("c1", "alice", content))).into();
-    let send = |message: &Arc<Message>| Write::Message {
-        message: message.clone(),
-        conversation: two.clone(),
-    };
+    }
 
-    // A batch is stored in its order, also within one millisecond.
-    let mut batch = vec![Write::Conversation {
-        id: id("c1"),
-        is_open: false,
-        participants: vec![id("alice"), id("bob")],
-    }];
-    batch.extend(messages.iter().map(send));
-    assert_eq!(write(batch).await.unwrap(), [const { Written::Stored }; 4]);
-    let all = ["1", "2", "3"].map(String::from).to_vec();
-    assert_eq!(contents(Window::Newest, HISTORY_PAGE).await, (all.clone(), false));
-    assert_eq!(contents(Window::Newest, PageLimit::new(2)).await, (all[1..].to_vec(), true));
-    assert_eq!(
-        contents(Window::Before(messages[2].id), PageLimit::new(1)).await,
-        (all[1..2].to_vec(), true)
-    );
-    assert_eq!(
-        contents(Window::After(messages[0].id), PageLimit::new(5)).await,
-        (all[1..].to_vec(), false)
-    );
+    async fn unread_by(&self, reader: &str, ids: &[MessageId]) -> Vec<MessageId> {
+        let unread = [((id("c1"), id(reader)), ids.iter().copied().collect())].into();
+        let mut found = self.find(Lookup { unread, ..Lookup::default() }).await;
+        found.unread.get_mut(&(id("c1"), id(reader))).unwrap().take_all()
+    }
 
-    // What exists is found, and nothing else.
-    let key = |content: &str| SentKey {
-        conversation: id("c1"),
-        sender: id("alice"),
-        client_message_id: id(content),
-    };
-    let unknown = writer.message("c1", "alice", "never stored");
-    let found = find(Lookup {
-        conversations: [id("c1"), id("c2")].into(),
-        sent: [key("2"), key("never stored")].into(),
-        messages: [(id("c1"), messages[0].id), (id("c2"), messages[0].id), (id("c1"), unknown.id)]
-            .into(),
-    })
-    .await;
-    assert!(found.is_everything);
-    assert_eq!(found.conversations.keys().collect::<Vec<_>>(), [&id("c1")]);
-    assert_eq!(found.conversations[&id("c1")].participants, two.participants);
-    assert_eq!(found.sent.keys().collect::<Vec<_>>(), [&key("2")]);
-    assert_eq!(found.sent[&key("2")].id, messages[1].id);
-    assert_eq!(found.messages, [(id("c1"), messages[0].id)].into());
+    async fn all_unread_by(&self, reader: &str) -> Vec<MessageId> {
+        let all_unread = [(id("c1"), id(reader))].into();
+        let mut found = self.find(Lookup { all_unread, ..Lookup::default() }).await;
+        found.unread.get_mut(&(id("c1"), id(reader))).unwrap().take_all()
+    }
 
-    // Receipts are of others' messages, once, and reset the count.
-    let unread = async |user: &str| {
-        let page = storage.conversations_of(id(user), None, HISTORY_PAGE).await.unwrap().unwrap();
-        page.entries[0].unread_count
-    };
-    assert_eq!((unread("alice").await, unread("bob").await), (0, 3));
-    let read = |reader: &str, messages: Option<Vec<MessageId>>| {
-        vec![Write::Receipts {
-            conversation: id("c1"),
-            reader: id(reader),
-            messages,
-            at: Time(1_762_857_001_000),
-        }]
-    };
-    let newly = |index: &[usize]| {
-        vec![Written::NewlyRead(index.iter().map(|index| messages[*index].id).collect())]
-    };
-    assert_eq!(write(read("bob", Some(vec![messages[1].id]))).await.unwrap(), newly(&[1]));
-    assert_eq!(write(read("bob", Some(vec![messages[1].id]))).await.unwrap(), newly(&[]));
-    assert_eq!(write(read("alice", None)).await.unwrap(), newly(&[]));
-    assert_eq!(write(read("bob", None)).await.unwrap(), newly(&[0, 2]));
-    assert_eq!(unread("bob").await, 0);
-    let page = storage.history(id("c1"), Window::Newest, HISTORY_PAGE).await.unwrap();
-    assert!(page.entries.iter().all(|message| message.read_by == [id("bob")]));
+    async fn mark(&self, reader: &str, messages: &[MessageId], is_all: bool) {
+        let (conversation, reader) = (id("c1"), id(reader));
+        let at = Time(NOW.0 + 1_000);
+        let messages = messages.to_vec();
+        let write = Write::Receipts { conversation, reader, messages, is_all, at };
+        self.write(vec![write]).await.unwrap();
+    }
 
-    // A batch is stored as a whole or not at all.
-    let fourth = Arc::new(writer.message("c1", "bob", "4"));
-    assert!(write(vec![send(&fourth), send(&messages[0])]).await.is_err());
-    assert_eq!(contents(Window::Newest, HISTORY_PAGE).await, (all, false));
+    async fn history(&self, window: Window, limit: PageLimit) -> Page<Message> {
+        self.storage.history(id("c1"), window, limit).await.unwrap()
+    }
 
-    // Open rooms keep no counts; their participants stand in the order in which they came.
-    let room = between(true, &["carol"]);
-    write(vec![
-        Write::Conversation { id: id("room"), is_open: true, participants: vec![id("carol")] },
-        Write::Message {
-            message: Arc::new(writer.message("room", "carol", "5")),
-            conversation: room,
-        },
-        Write::Participants { conversation: id("room"), users: vec![id("bob"), id("alice")] },
-    ])
-    .await
-    .unwrap();
-    let page = storage.conversations_of(id("bob"), None, PageLimit::new(1)).await.unwrap().unwrap();
-    assert!(page.has_more);
-    let room = &page.entries[0];
-    assert_eq!((&room.id, room.is_open, room.unread_count), (&id("room"), true, 0));
-    let participants: Vec<_> = room.participants.iter().map(|user| user.id.as_str()).collect();
-    assert_eq!(participants, ["carol", "bob", "alice"]);
-    let page =
-        storage.conversations_of(id("bob"), Some(id("room")), HISTORY_PAGE).await.unwrap().unwrap();
-    assert_eq!(page.entries.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>(), ["c1"]);
-    assert_eq!(page.entries[0].last_message.as_ref().unwrap().id, messages[2].id);
-    assert!(
-        storage.conversations_of(id("bob"), Some(id("c9")), HISTORY_PAGE).await.unwrap().is_none()
-    );
-}
+    async fn contents(&self, window: Window, limit: PageLimit) -> (Vec<String>, bool) {
+        let page = self.history(window, limit).await;
+        (page.entries.iter().map(|message| message.content.to_string()).collect(), page.has_more)
+    }
 
-async fn open(settings: Settings) -> Storage {
-    let config = Config::new(&settings).await.unwrap();
-    tokio::task::spawn_blocking(move || Storage::open(&config.storage)).await.unwrap().unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sqlite_holds_the_contract() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("chat.db").to_str().unwrap().to_owned();
-    holds(open(Settings { sqlite_path: Some(path), ..Settings::default() }).await).await;
-    holds(open(Settings { sqlite_path: Some(":memory:".into()), ..Settings::default() }).await)
-        .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mongodb_holds_the_contract() {
-    let Some(shared) = Shared::new().await else { return };
-    let settings = Settings {
-        mongodb_uri: Some(shared.uri),
-        sqlite_path: Some(":memory:".into()),
-        ..Settings::default()
-    };
-    holds(open(settings).await).await;
+    async fn list(
+        &self,
+        user: &str,
+        before: Option<&str>,
+        limit: PageLimit,
+    ) -> Option<Page<Summary>> {
+        self.storage.conversations_of(id(user), before.map(id), limit).await.unwrap()
+    }
 }

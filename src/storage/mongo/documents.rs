@@ -3,14 +3,11 @@
 //! Documents of the other backend are read leniently: any optional field may be missing, ids may
 //! be ObjectIds or strings, `readBy` may hold users or `{ user, readAt }`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 
-use crate::{
-    contract::{Id, Message, MessageId, MessageType, Time},
-    storage::Conversation,
-};
+use crate::model::{Conversation, Id, Kind, Message, MessageId, MessageType, Time};
 
 /// An id as it is stored: 24 lower-case hex digits are an ObjectId, anything else the string.
 pub fn key(id: &Id) -> Bson {
@@ -33,18 +30,26 @@ pub fn date(time: Time) -> DateTime {
     DateTime::from_millis(time.0)
 }
 
-/// The field of a user's unread count. Dots and dollars would be paths and operators there.
+/// A user's name as a field. Dots and dollars would be paths and operators there.
+fn field(user: &Id) -> String {
+    user.as_str().replace('%', "%25").replace('.', "%2E").replace('$', "%24")
+}
+
+/// The path of a user's unread count.
 pub fn unread_field(user: &Id) -> String {
-    let escaped = user.as_str().replace('%', "%25").replace('.', "%2E").replace('$', "%24");
-    format!("unreadCount.{escaped}")
+    format!("unreadCount.{}", field(user))
+}
+
+/// The unread counts of a conversation that are not 0.
+pub fn unread_counts<'a>(counts: impl Iterator<Item = (&'a Id, u64)>) -> Document {
+    let counts = counts.filter(|(_, count)| *count > 0);
+    counts.map(|(user, count)| (field(user), Bson::Int32(count as i32))).collect()
 }
 
 /// A user's unread count in a conversation.
 pub fn unread_count(conversation: &Document, user: &Id) -> u64 {
-    let field = unread_field(user);
-    let (_, field) = field.split_once('.').expect("a path of two");
-    let count = conversation.get_document("unreadCount").ok().and_then(|counts| counts.get(field));
-    match count {
+    let counts = conversation.get_document("unreadCount").ok();
+    match counts.and_then(|counts| counts.get(field(user))) {
         Some(Bson::Int32(count)) => (*count).try_into().unwrap_or(0),
         Some(Bson::Int64(count)) => (*count).try_into().unwrap_or(0),
         Some(Bson::Double(count)) => *count as u64,
@@ -65,13 +70,31 @@ pub fn message_id(value: &Bson) -> Option<MessageId> {
 }
 
 pub fn conversation(document: &Document) -> Option<(Id, Conversation)> {
-    let participants: HashSet<Id> = participants(document).into_iter().collect();
-    // A backend that knows no open rooms writes no `isOpen`.
-    let is_open = document.get_bool("isOpen").unwrap_or(false);
-    Some((
-        id(document.get("_id")?)?,
-        Conversation { is_open, participants: Arc::new(participants) },
-    ))
+    let conversation = Conversation::new(kind(document), participants(document));
+    Some((id(document.get("_id")?)?, conversation))
+}
+
+/// A backend that knows no open rooms writes no `isOpen`, one without groups no `isGroup`.
+pub fn kind(conversation: &Document) -> Kind {
+    let says = |field| conversation.get_bool(field).unwrap_or(false);
+    match (says("isOpen"), says("isGroup")) {
+        (true, _) => Kind::Open,
+        (false, true) => Kind::Group,
+        (false, false) => Kind::Direct,
+    }
+}
+
+/// A conversation that begins now, as Mongoose would store it. `unread` has the unread counts.
+pub fn new_conversation<'a>(
+    kind: Kind,
+    participants: impl Iterator<Item = &'a Id>,
+    unread: Document,
+) -> Document {
+    let now = date(Time::now());
+    doc! {
+        "participants": participants.map(key).collect::<Vec<_>>(),
+        "isOpen": kind.is_open(), "unreadCount": unread, "createdAt": now, "updatedAt": now, "__v": 0,
+    }
 }
 
 /// In the order in which they stand there.
@@ -130,7 +153,7 @@ pub fn from_message(message: &Message) -> Document {
         "senderName": &*message.sender_name,
         "senderAvatar": message.sender_avatar.as_deref(),
         "content": &*message.content,
-        "type": "text",
+        "type": message.r#type.as_str(),
         "readBy": [],
         "isDeleted": false,
         "createdAt": date(message.timestamp),
@@ -160,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_users_count_is_one_field_whatever_their_id() {
-        let fields: HashSet<_> = ["a.b", "a%2Eb", "$a", "%24a", "ab", "🎉"]
+        let fields: std::collections::HashSet<_> = ["a.b", "a%2Eb", "$a", "%24a", "ab", "🎉"]
             .map(|user| unread_field(&user.parse().unwrap()))
             .into();
         assert_eq!(fields.len(), 6);

@@ -3,24 +3,27 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError, TryLockError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use anyhow::Result;
-use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
+use tokio::{
+    sync::{Mutex, mpsc::UnboundedReceiver},
+    time::timeout,
+};
 
 use super::{
     PATIENCE,
     database::{Database, is_refusal},
 };
 use crate::{
-    contract::{Id, Time},
+    model::{Conversation, Id, Time},
     storage::{
-        Conversation, Lookup, Write,
-        outbox::{Change, Entry, Outbox},
+        Lookup, Write,
+        outbox::{Entry, Outbox},
     },
 };
 
@@ -36,14 +39,14 @@ const BATCH: usize = 200;
 /// The way to MongoDB, or around it.
 pub struct Link {
     pub database: Database,
-    pub outbox: Outbox,
+    outbox: Arc<Outbox>,
     is_away: AtomicBool,
     /// How often the server has turned to the outbox or back.
     turns: AtomicU64,
     /// Held while a change is made, so that the way back is not taken in the middle of it.
-    changing: Mutex<()>,
+    pub changing: Mutex<()>,
     /// Held while MongoDB is told of statuses, so that a later one is not overtaken.
-    telling: tokio::sync::Mutex<()>,
+    telling: Mutex<()>,
 }
 
 /// A user who came, on a socket, or went.
@@ -58,11 +61,11 @@ impl Link {
     pub fn new(database: Database, outbox: Outbox) -> Self {
         Self {
             database,
-            outbox,
+            outbox: Arc::new(outbox),
             is_away: AtomicBool::new(true),
             turns: AtomicU64::new(0),
-            changing: Mutex::new(()),
-            telling: tokio::sync::Mutex::new(()),
+            changing: Mutex::default(),
+            telling: Mutex::default(),
         }
     }
 
@@ -75,8 +78,18 @@ impl Link {
         self.is_away.load(Ordering::Acquire)
     }
 
-    pub fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The outbox, for callers that may block.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Asks the outbox, or changes it, on a thread that may wait for the disk.
+    pub async fn with_outbox<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Outbox) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let outbox = self.outbox.clone();
+        tokio::task::spawn_blocking(move || work(&outbox)).await?
     }
 
     /// What MongoDB says, `None` if it is away.
@@ -103,25 +116,18 @@ impl Link {
     pub async fn come_back(&self) -> Result<()> {
         timeout(PATIENCE, self.database.prepare()).await??;
         loop {
-            let entries = self.outbox.oldest(BATCH)?;
+            let entries = self.with_outbox(|outbox| outbox.oldest(BATCH)).await?;
             if !entries.is_empty() {
                 self.write_to_database(entries).await?;
                 continue;
             }
             // A change that is being made right now may still go to the outbox.
-            {
-                let changing = match self.changing.try_lock() {
-                    Ok(changing) => Some(changing),
-                    Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-                    Err(TryLockError::WouldBlock) => None,
-                };
-                if changing.is_some() && self.outbox.pending() == 0 {
-                    self.turn(false);
-                    self.outbox.clear()?;
-                    break;
-                }
+            let _changing = self.changing.lock().await;
+            if self.outbox.pending() == 0 {
+                self.turn(false);
+                self.with_outbox(Outbox::clear).await?;
+                break;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.tell_statuses().await
     }
@@ -129,17 +135,17 @@ impl Link {
     /// Tells MongoDB who came and went since it was told the last time.
     pub async fn tell_statuses(&self) -> Result<()> {
         let _telling = self.telling.lock().await;
-        for status in self.outbox.untold_statuses()? {
+        for status in self.with_outbox(Outbox::untold_statuses).await? {
             match self.ask(self.database.set_status(&status)).await {
-                Some(Ok(())) => self.outbox.status_told(&status)?,
+                Some(Ok(())) => {}
                 Some(Err(error)) => {
                     let user = &status.user;
                     tracing::error!(%user, error = format!("{error:#}"), "status refused");
-                    self.outbox.status_told(&status)?;
                 }
                 // It is told on the way back.
                 None => break,
             }
+            self.with_outbox(move |outbox| outbox.status_told(&status)).await?;
         }
         Ok(())
     }
@@ -160,7 +166,7 @@ impl Link {
         if let Some(writes) = self.prepare_writes(&entries).await? {
             let writing = self.database.write(&writes, true);
             match timeout(PATIENCE_WITH_OUTBOX, writing).await {
-                Ok(Ok(_)) => return self.outbox.remove(&numbers),
+                Ok(Ok(())) => return self.with_outbox(move |outbox| outbox.remove(&numbers)).await,
                 Ok(Err(error)) if !is_refusal(&error) => return Err(error.into()),
                 Ok(Err(_)) | Err(_) => {}
             }
@@ -171,7 +177,7 @@ impl Link {
                 Some(writes) => {
                     let writing = self.database.write(&writes, true);
                     match timeout(PATIENCE_WITH_OUTBOX, writing).await? {
-                        Ok(_) => None,
+                        Ok(()) => None,
                         Err(error) if is_refusal(&error) => Some(error.to_string()),
                         Err(error) => return Err(error.into()),
                     }
@@ -179,8 +185,8 @@ impl Link {
                 None => Some("not a participant of the conversation".into()),
             };
             match refusal {
-                None => self.outbox.remove(&[entry.number])?,
-                Some(reason) => self.reject(&entry, &reason)?,
+                None => self.with_outbox(move |outbox| outbox.remove(&[entry.number])).await?,
+                Some(reason) => self.reject(entry, reason).await?,
             }
         }
         Ok(())
@@ -189,49 +195,47 @@ impl Link {
     /// The writes of these changes with the members that MongoDB has; `None` if one of them does
     /// not belong into its conversation.
     async fn prepare_writes(&self, entries: &[Entry]) -> Result<Option<Vec<Write>>> {
-        let conversations =
-            entries.iter().map(|entry| entry.change.conversation().clone()).collect();
-        let lookup = Lookup { conversations, ..Lookup::default() };
+        let conversations = entries.iter().filter_map(|entry| entry.write.conversation());
+        let lookup =
+            Lookup { conversations: conversations.cloned().collect(), ..Lookup::default() };
         let found = timeout(PATIENCE, self.database.find(&lookup)).await??;
         let mut known: HashMap<Id, Conversation> = found.conversations;
         let mut writes = Vec::new();
-        for Entry { change, .. } in entries {
-            let id = change.conversation();
-            if !known.contains_key(id)
-                && let Some(begun_here) = self.outbox.conversation(id)?
-            {
-                known.insert(id.clone(), begun_here);
+        for Entry { write, .. } in entries {
+            let Some(id) = write.conversation().cloned() else { continue };
+            if !known.contains_key(&id) {
+                let asked = id.clone();
+                let begun_here =
+                    self.with_outbox(move |outbox| outbox.conversation(&asked)).await?;
+                let members = begun_here.unwrap_or_else(|| Conversation::unknown(None));
+                known.insert(id.clone(), members);
             }
-            let conversation =
-                known.get(id).cloned().unwrap_or_else(|| Conversation::unknown(None));
-            let message = self.outbox.message(change)?;
-            let actor = match change {
-                Change::Send { .. } => message.as_ref().map(|message| &message.sender_id),
-                Change::Read { reader, .. } => Some(reader),
-                Change::Begin { .. } | Change::Join { .. } => None,
-            };
-            if actor.is_some_and(|actor| conversation.check(actor, None).is_err()) {
+            let members = &known[&id];
+            if write.author().is_some_and(|author| !members.admits(author, None)) {
                 return Ok(None);
             }
-            writes.extend(change.clone().into_write(message, conversation));
+            writes.push(write.clone().among(members));
         }
         Ok(Some(writes))
     }
 
-    fn reject(&self, entry: &Entry, reason: &str) -> Result<()> {
-        let message = self.outbox.message(&entry.change)?;
-        let document = match &message {
-            Some(message) => serde_json::to_string(message)?,
-            None => serde_json::to_string(&entry.change)?,
+    async fn reject(&self, entry: Entry, reason: String) -> Result<()> {
+        let document = match &entry.write {
+            Write::Message { message, .. } => serde_json::to_string(&**message)?,
+            other => serde_json::to_string(other)?,
+        };
+        let message = match &entry.write {
+            Write::Message { message, .. } => Some(message.id.to_string()),
+            _ => None,
         };
         tracing::error!(
-            conversation = %entry.change.conversation(),
-            message = message.map(|message| message.id.to_string()),
+            conversation = entry.write.conversation().map(Id::as_str),
+            message,
             change = entry.number,
             reason,
             "MongoDB refuses a change: it is set aside in the outbox"
         );
-        self.outbox.reject(entry, &document, reason)
+        self.with_outbox(move |outbox| outbox.reject(&entry, &document, &reason)).await
     }
 }
 
@@ -255,14 +259,11 @@ pub async fn keep_trying(link: Weak<Link>) {
 pub async fn note_statuses(link: Weak<Link>, mut changes: UnboundedReceiver<StatusChange>) {
     while let Some(StatusChange { user, socket, at }) = changes.recv().await {
         let Some(link) = link.upgrade() else { return };
-        let noting = link.clone();
-        let noted = tokio::task::spawn_blocking(move || {
-            noting.outbox.note_status(&user, socket.as_deref(), at)
-        });
-        let told = match noted.await {
-            Ok(Ok(())) => link.tell_statuses().await,
-            Ok(Err(error)) => Err(error),
-            Err(error) => Err(error.into()),
+        let noted =
+            link.with_outbox(move |outbox| outbox.note_status(&user, socket.as_deref(), at)).await;
+        let told = match noted {
+            Ok(()) => link.tell_statuses().await,
+            Err(error) => Err(error),
         };
         if let Err(error) = told {
             tracing::error!(error = format!("{error:#}"), "status not written");

@@ -6,11 +6,15 @@
 //! writes the outbox to it when it is back, oldest first, and turns back when the outbox is empty.
 //! As long as a change waits, no later one may pass it, so both states never mix.
 
+mod conversations;
 mod database;
 mod documents;
 mod link;
+mod messages;
 mod migration;
+mod receipts;
 mod uri;
+mod users;
 
 use std::{
     path::Path,
@@ -22,15 +26,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use mongodb::{Client, options::ClientOptions};
+use mongodb::options::ClientOptions;
 use tokio::{
     runtime::Handle,
     sync::mpsc::{UnboundedSender, unbounded_channel},
     time::timeout,
 };
 
-use super::{Found, Lookup, Page, Stale, Summary, Window, Write, Written, outbox::Outbox};
-use crate::contract::{Id, Message, MessageId, PageLimit, Time};
+use super::{Found, Lookup, Stale, Write, outbox::Outbox};
+use crate::model::{Id, Message, MessageId, Page, PageLimit, Participant, Summary, Time, Window};
 use database::Database;
 use link::{Link, StatusChange, keep_trying, note_statuses};
 
@@ -55,18 +59,14 @@ impl Mongo {
     /// Connects, as far as MongoDB answers. Must be called where tasks can be spawned.
     pub fn open(options: ClientOptions, outbox: &Path) -> Result<Self> {
         let runtime = Handle::current();
-        let name = options.default_database.clone().unwrap_or_else(|| "radio-istic".into());
         let outbox =
             Outbox::open(outbox).with_context(|| format!("outbox {}", outbox.display()))?;
-        // The client starts tasks of its own.
         let _entered = runtime.enter();
-        let client = Client::with_options(options)?;
-        let db = client.database(&name);
-        let link = Arc::new(Link::new(Database::new(client, db), outbox));
+        let link = Arc::new(Link::new(Database::new(options)?, outbox));
         let _ = runtime.block_on(timeout(PATIENCE_AT_START, link.come_back()));
         if link.is_away() {
             tracing::warn!(
-                pending = link.outbox.pending(),
+                pending = link.outbox().pending(),
                 "MongoDB does not answer: messages go to the outbox"
             );
         }
@@ -82,15 +82,15 @@ impl Mongo {
     }
 
     pub fn pending(&self) -> u64 {
-        self.link.outbox.pending()
+        self.link.outbox().pending()
     }
 
     pub fn rejected(&self) -> u64 {
-        self.link.outbox.rejected()
+        self.link.outbox().rejected()
     }
 
     pub fn newest_message(&self) -> Result<Option<MessageId>> {
-        self.link.outbox.newest_message()
+        self.link.outbox().newest_message()
     }
 
     pub fn find(&self, lookup: &Lookup) -> Result<Found> {
@@ -98,68 +98,93 @@ impl Mongo {
         if lookup.is_empty() {
             return Ok(Found::default());
         }
-        if let Some(found) = self.runtime.block_on(self.link.ask(self.link.database.find(lookup))) {
-            let mut found = found?;
-            found.is_everything = true;
-            return Ok(found);
+        match self.runtime.block_on(self.link.ask(self.link.database.find(lookup))) {
+            Some(found) => found,
+            None => self.link.outbox().find(lookup),
         }
-        self.link.outbox.find(lookup)
     }
 
-    pub fn write(&self, writes: &[Write]) -> Result<Vec<Written>> {
-        let _changing = self.link.changing();
+    pub fn write(&self, writes: &[Write]) -> Result<()> {
+        let _changing = self.link.changing.blocking_lock();
         let found_in = self.found_in.load(Ordering::Acquire);
         // Without MongoDB, one of its conversations may have been taken for a new one.
         if !self.link.is_away() && self.link.turns() != found_in {
             return Err(Stale.into());
         }
-        self.link.outbox.save_profiles(writes)?;
+        self.link.outbox().save_profiles(writes)?;
         let writing = self.link.database.write(writes, false);
         if let Some(written) = self.runtime.block_on(self.link.ask(writing)) {
             return written;
         }
-        self.link.outbox.append(writes)
+        self.link.outbox().append(writes)
     }
 
     pub async fn history(
         &self,
-        conversation: &Id,
+        conversation: Id,
         window: Window,
         limit: PageLimit,
     ) -> Result<Page<Message>> {
-        let asking = self.link.database.history(conversation, window, limit);
-        match self.link.ask(asking).await {
-            Some(page) => page,
-            None => self.link.outbox.history(conversation, window, limit),
+        let asking = self.link.database.history(&conversation, window, limit);
+        if let Some(page) = self.link.ask(asking).await {
+            return page;
         }
+        self.link.with_outbox(move |outbox| outbox.history(&conversation, window, limit)).await
     }
 
     pub async fn conversations_of(
         &self,
-        user: &Id,
-        before: Option<&Id>,
+        user: Id,
+        before: Option<Id>,
         limit: PageLimit,
     ) -> Result<Option<Page<Summary>>> {
-        let asking = self.link.database.conversations_of(user, before, limit);
+        let asking = self.link.database.conversations_of(&user, before.as_ref(), limit);
         let Some(page) = self.link.ask(asking).await else {
-            return self.link.outbox.conversations_of(user, before, limit);
+            let read =
+                move |outbox: &Outbox| outbox.conversations_of(&user, before.as_ref(), limit);
+            return self.link.with_outbox(read).await;
         };
         let Some(mut page) = page? else { return Ok(None) };
-        // Whom the other backend does not know has said their name here.
-        for participant in page.entries.iter_mut().flat_map(|entry| &mut entry.participants) {
-            if participant.name.is_none()
-                && let Some(profile) = self.link.outbox.profile(&participant.id)?
-            {
-                participant.name = profile.name;
-                participant.avatar = participant.avatar.take().or(profile.avatar);
+        let participants = page.entries.iter_mut().flat_map(|entry| &mut entry.participants);
+        self.add_profiles(participants.collect()).await?;
+        Ok(Some(page))
+    }
+
+    pub async fn participants_of(
+        &self,
+        conversation: Id,
+        limit: usize,
+    ) -> Result<Vec<Participant>> {
+        let asking = self.link.database.participants_of(&conversation, limit);
+        let Some(participants) = self.link.ask(asking).await else {
+            let read = move |outbox: &Outbox| outbox.participants_of(&conversation, limit);
+            return self.link.with_outbox(read).await;
+        };
+        let mut participants = participants?;
+        self.add_profiles(participants.iter_mut().collect()).await?;
+        Ok(participants)
+    }
+
+    /// Whom the other backend does not know has said their name here.
+    async fn add_profiles(&self, mut participants: Vec<&mut Participant>) -> Result<()> {
+        participants.retain(|participant| participant.name.is_none());
+        if participants.is_empty() {
+            return Ok(());
+        }
+        let users: Vec<_> = participants.iter().map(|participant| participant.id.clone()).collect();
+        let mut profiles = self.link.with_outbox(move |outbox| outbox.profiles(&users)).await?;
+        for participant in participants {
+            if let Some(profile) = profiles.get_mut(&participant.id) {
+                participant.name = profile.name.clone();
+                participant.avatar = participant.avatar.take().or(profile.avatar.clone());
             }
         }
-        Ok(Some(page))
+        Ok(())
     }
 
     /// Nobody is online any more.
     pub async fn end(&self) -> Result<()> {
-        self.link.outbox.end_statuses()?;
+        self.link.with_outbox(Outbox::end_statuses).await?;
         self.link.tell_statuses().await
     }
 

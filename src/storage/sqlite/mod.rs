@@ -3,10 +3,14 @@
 //! The pragmas are the durability: with `synchronous=FULL` in WAL mode a commit returns after the
 //! log is on disk. Times are milliseconds, message ids the 12 bytes of an ObjectId.
 
+pub mod conversations;
+pub mod export;
 pub mod file;
-pub mod read;
+pub mod messages;
+pub mod receipts;
 mod schema;
-pub mod write;
+pub mod users;
+mod values;
 
 use std::{
     fs::File,
@@ -17,15 +21,12 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, ensure};
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, ToSql, TransactionBehavior,
-    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use schema::Schema;
 
-use super::{Found, Lookup, Page, Summary, Window, Write, Written};
-use crate::contract::{Id, Message, MessageId, PageLimit};
+use super::{Found, Lookup, Write};
+use crate::model::{Id, Message, MessageId, Page, PageLimit, Participant, Summary, Window};
 
 /// How many idle reading connections are kept.
 const READERS: usize = 4;
@@ -87,17 +88,13 @@ impl Sqlite {
     }
 
     pub fn find(&self, lookup: &Lookup) -> Result<Found> {
-        read::find(&self.writer(), lookup)
+        find(&self.writer(), lookup)
     }
 
-    pub fn write(&self, writes: &[Write]) -> Result<Vec<Written>> {
-        let mut connection = self.writer();
-        // Taking the write lock at once makes waiting for another process's lock possible.
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let written =
-            writes.iter().map(|write| write::apply(&transaction, write)).collect::<Result<_>>()?;
-        transaction.commit()?;
-        Ok(written)
+    pub fn write(&self, writes: &[Write]) -> Result<()> {
+        self.transaction(|transaction| {
+            writes.iter().try_for_each(|write| apply(transaction, write))
+        })
     }
 
     pub fn history(
@@ -106,7 +103,7 @@ impl Sqlite {
         window: Window,
         limit: PageLimit,
     ) -> Result<Page<Message>> {
-        self.read(|snapshot| read::history(snapshot, conversation, window, limit))
+        self.read(|snapshot| messages::history(snapshot, conversation, window, limit))
     }
 
     pub fn conversations_of(
@@ -115,7 +112,21 @@ impl Sqlite {
         before: Option<&Id>,
         limit: PageLimit,
     ) -> Result<Option<Page<Summary>>> {
-        self.read(|snapshot| read::conversations_of(snapshot, user, before, limit))
+        self.read(|snapshot| conversations::list(snapshot, user, before, limit))
+    }
+
+    pub fn participants_of(&self, conversation: &Id, limit: usize) -> Result<Vec<Participant>> {
+        self.read(|snapshot| conversations::participants(snapshot, conversation, limit))
+    }
+
+    /// Changes all that `change` changes, durably, or nothing.
+    pub fn transaction<T>(&self, change: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
+        let mut connection = self.writer();
+        // Taking the write lock at once makes waiting for another process's lock possible.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let changed = change(&transaction)?;
+        transaction.commit()?;
+        Ok(changed)
     }
 
     pub fn writer(&self) -> MutexGuard<'_, Connection> {
@@ -140,6 +151,56 @@ impl Sqlite {
             idle.push(connection);
         }
         Ok(answer)
+    }
+}
+
+/// Everything in `lookup` that exists.
+fn find(connection: &Connection, lookup: &Lookup) -> Result<Found> {
+    let mut found = Found { is_everything: true, ..Found::default() };
+    for id in &lookup.conversations {
+        if let Some(conversation) = conversations::find(connection, id)? {
+            found.conversations.insert(id.clone(), conversation);
+        }
+    }
+    for key in &lookup.sent {
+        if let Some(message) = messages::find_sent(connection, key)? {
+            found.sent.insert(key.clone(), message);
+        }
+    }
+    for (conversation, message) in &lookup.messages {
+        if messages::exists(connection, conversation, *message)? {
+            found.messages.insert((conversation.clone(), *message));
+        }
+    }
+    for (key, messages) in &lookup.unread {
+        let (conversation, reader) = key;
+        let unread = receipts::unread_of(connection, conversation, reader, messages)?;
+        found.unread.entry(key.clone()).or_default().extend(unread);
+    }
+    for key in &lookup.all_unread {
+        let (conversation, reader) = key;
+        let unread = receipts::all_unread(connection, conversation, reader)?;
+        found.unread.entry(key.clone()).or_default().extend(unread);
+    }
+    Ok(found)
+}
+
+/// Makes one change, within the batch's transaction.
+pub fn apply(transaction: &Transaction, write: &Write) -> Result<()> {
+    match write {
+        Write::Profile(profile) => users::save(transaction, profile),
+        Write::Conversation { id, kind, participants } => {
+            conversations::insert(transaction, id, *kind, participants)
+        }
+        Write::Participants { conversation, users } => {
+            conversations::add_participants(transaction, conversation, users)
+        }
+        Write::Message { message, audience } => {
+            messages::add(transaction, message, audience.is_open())
+        }
+        Write::Receipts { conversation, reader, messages, is_all, at } => {
+            receipts::add(transaction, conversation, reader, messages, *is_all, *at)
+        }
     }
 }
 
@@ -192,29 +253,5 @@ fn describe(error: anyhow::Error) -> anyhow::Error {
         Some(ErrorCode::NotADatabase) => anyhow!("this file is not an SQLite database"),
         Some(ErrorCode::ReadOnly) => anyhow!("not writable"),
         _ => error,
-    }
-}
-
-impl ToSql for Id {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl FromSql for Id {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        value.as_str()?.parse().map_err(|error: &str| FromSqlError::Other(error.into()))
-    }
-}
-
-impl ToSql for MessageId {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.bytes().to_vec().into())
-    }
-}
-
-impl FromSql for MessageId {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        <[u8; 12]>::column_result(value).map(Self::from)
     }
 }

@@ -6,15 +6,29 @@
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::Connection;
 
-/// `rist`, in the file's header: this server's files say whose they are.
-const APPLICATION_ID: i32 = 0x7269_7374;
+/// A step from one version of a file to the next. One that was released is never changed.
+struct Migration {
+    files: Files,
+    sql: &'static str,
+}
 
-/// The migration at index n leads from version n to version n + 1. One that was released is
-/// never changed.
-const MIGRATIONS: &[&str] = &[
-    // Messages are clustered by conversation: a page of history is one range of neighbours.
-    // Ids sort by creation, so no column tells the order beside them.
-    "
+/// Which files a step concerns. An outbox has the tables of the chat beside its own, so one list
+/// serves both, and neither can be forgotten.
+#[derive(PartialEq, Eq)]
+enum Files {
+    All,
+    Outboxes,
+}
+
+const MIGRATIONS: &[Migration] = &[
+    Migration { files: Files::All, sql: TABLES },
+    Migration { files: Files::Outboxes, sql: QUEUE },
+    Migration { files: Files::Outboxes, sql: QUEUE_OF_WRITES },
+];
+
+/// Messages are clustered by conversation: a page of history is one range of neighbours. Ids sort
+/// by creation, so no other column tells the order.
+const TABLES: &str = "
     CREATE TABLE users (
         id     TEXT PRIMARY KEY,
         name   TEXT,
@@ -60,13 +74,10 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (conversation, message, user),
         FOREIGN KEY (conversation, message) REFERENCES messages
     ) STRICT, WITHOUT ROWID;
-    ",
-];
+    ";
 
-/// What waits for MongoDB, beside the tables above, and what does not wait any more.
-const OUTBOX_MIGRATIONS: &[&str] = &[
-    MIGRATIONS[0],
-    "
+/// The changes that wait for MongoDB, and those that it refused.
+const QUEUE: &str = "
     CREATE TABLE pending (
         number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which the changes were accepted
         change TEXT NOT NULL -- JSON
@@ -86,22 +97,68 @@ const OUTBOX_MIGRATIONS: &[&str] = &[
         at        INTEGER NOT NULL, -- milliseconds since 1970
         is_told   INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    ",
-];
+    ";
 
-/// A kind of file: whose it is, and what it holds in which version.
+/// The queue named messages by their ids before it held writes as they are.
+const QUEUE_OF_WRITES: &str = "
+    DELETE FROM pending WHERE change ->> '$.Send' IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM messages m WHERE lower(hex(m.id)) = change ->> '$.Send.message'
+            AND m.conversation = change ->> '$.Send.conversation');
+    UPDATE pending SET change = CASE
+        WHEN change ->> '$.Begin' IS NOT NULL THEN json_object('conversation', json_object(
+            'id', change ->> '$.Begin.conversation',
+            'kind', iif(change ->> '$.Begin.is_open', 'open', 'direct'),
+            'participants', json(change -> '$.Begin.participants')))
+        WHEN change ->> '$.Join' IS NOT NULL THEN json_object('participants', json_object(
+            'conversation', change ->> '$.Join.conversation',
+            'users', json(change -> '$.Join.users')))
+        WHEN change ->> '$.Send' IS NOT NULL THEN (
+            SELECT json_object('message', json_object('message', json_object(
+                'id', lower(hex(m.id)),
+                'conversationId', m.conversation,
+                'content', m.content,
+                'senderId', m.sender,
+                'senderName', m.sender_name,
+                'senderAvatar', m.sender_avatar,
+                'timestamp', strftime('%Y-%m-%dT%H:%M:%fZ', m.created_at / 1000.0, 'unixepoch'),
+                'type', 'text',
+                'readBy', json_array(),
+                'clientMessageId', m.client_message_id)))
+            FROM messages m WHERE lower(hex(m.id)) = change ->> '$.Send.message'
+                AND m.conversation = change ->> '$.Send.conversation')
+        WHEN change ->> '$.Read' IS NOT NULL THEN json_object('receipts', json_object(
+            'conversation', change ->> '$.Read.conversation',
+            'reader', change ->> '$.Read.reader',
+            'messages', json(coalesce(change -> '$.Read.messages', '[]')),
+            'isAll', json(iif(change ->> '$.Read.messages' IS NULL, 'true', 'false')),
+            'at', strftime('%Y-%m-%dT%H:%M:%fZ', (change ->> '$.Read.at') / 1000.0, 'unixepoch')))
+        ELSE change
+    END;
+    ";
+
+/// A kind of file.
 pub struct Schema {
     application_id: i32,
-    migrations: &'static [&'static str],
+    migrations: &'static [Migration],
+    is_outbox: bool,
 }
 
-/// The file of a server that stores in SQLite.
-pub const CHAT: Schema = Schema { application_id: APPLICATION_ID, migrations: MIGRATIONS };
+/// The file of a server that stores in SQLite: `rist` in the file's header.
+pub const CHAT: Schema =
+    Schema { application_id: 0x7269_7374, migrations: MIGRATIONS, is_outbox: false };
 
 /// The outbox of a server that stores in MongoDB: `risx`, so that neither is taken for the other.
-pub const OUTBOX: Schema = Schema { application_id: 0x7269_7378, migrations: OUTBOX_MIGRATIONS };
+pub const OUTBOX: Schema =
+    Schema { application_id: 0x7269_7378, migrations: MIGRATIONS, is_outbox: true };
 
 impl Schema {
+    /// The steps of this kind of file, oldest first. A file's version is the number of them.
+    fn steps(&self) -> impl Iterator<Item = &'static str> {
+        let is_outbox = self.is_outbox;
+        let all = self.migrations.iter();
+        all.filter(move |step| is_outbox || step.files == Files::All).map(|step| step.sql)
+    }
+
     /// Refuses a file that this version must not touch. Only reads.
     pub fn check(&self, connection: &Connection) -> Result<()> {
         let application: i32 = pragma(connection, "application_id")?;
@@ -117,7 +174,7 @@ impl Schema {
                 "this SQLite file belongs to another application"
             );
         }
-        let newest = self.migrations.len();
+        let newest = self.steps().count();
         if version > newest {
             bail!(
                 "this file has schema version {version}, made by a newer radio-istic; \
@@ -132,7 +189,7 @@ impl Schema {
         let version: usize = pragma(connection, "user_version")?;
         match version {
             0 => bail!("this file is empty: no server has started on it yet"),
-            version if version < self.migrations.len() => {
+            version if version < self.steps().count() => {
                 bail!("this file has schema version {version}: start the server on it once")
             }
             _ => Ok(()),
@@ -142,7 +199,7 @@ impl Schema {
     /// Brings the file to the newest version.
     pub fn migrate(&self, connection: &mut Connection) -> Result<()> {
         let version: usize = pragma(connection, "user_version")?;
-        for (from, migration) in self.migrations.iter().enumerate().skip(version) {
+        for (from, migration) in self.steps().enumerate().skip(version) {
             let to = from + 1;
             let transaction = connection.transaction()?;
             transaction
@@ -166,14 +223,17 @@ fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> R
 mod tests {
     use super::*;
 
-    const VERSIONS: &[&str] = &[
-        "CREATE TABLE notes (text TEXT) STRICT;",
-        "ALTER TABLE notes ADD COLUMN author TEXT NOT NULL DEFAULT 'unknown';",
-        "THIS IS NOT SQL",
+    const VERSIONS: &[Migration] = &[
+        Migration { files: Files::All, sql: "CREATE TABLE notes (text TEXT) STRICT;" },
+        Migration {
+            files: Files::All,
+            sql: "ALTER TABLE notes ADD COLUMN author TEXT NOT NULL DEFAULT 'unknown';",
+        },
+        Migration { files: Files::All, sql: "THIS IS NOT SQL" },
     ];
 
-    fn schema(migrations: &'static [&'static str]) -> Schema {
-        Schema { application_id: APPLICATION_ID, migrations }
+    fn schema(migrations: &'static [Migration]) -> Schema {
+        Schema { application_id: 1, migrations, is_outbox: false }
     }
 
     #[test]

@@ -1,0 +1,80 @@
+//! Users, who are the other backend's: their names are read, and their status is written.
+
+use std::collections::{HashMap, HashSet};
+
+use bson::{Document, doc};
+use futures_util::TryStreamExt;
+use mongodb::error::Result;
+
+use super::{
+    database::Database,
+    documents::{self, date, key},
+};
+use crate::{
+    model::{Id, Message, Participant},
+    storage::outbox::UserStatus,
+};
+
+impl Database {
+    /// Tells the other backend that a user came or went. A user whom it does not have is nobody;
+    /// one who is on another server's socket by now is not offline.
+    pub async fn set_status(&self, status: &UserStatus) -> Result<()> {
+        let UserStatus { user, socket, is_online, at } = status;
+        let (filter, update) = if *is_online {
+            (doc! { "_id": key(user) }, doc! { "status": "online", "socketId": socket })
+        } else {
+            let ours = doc! { "_id": key(user), "socketId": socket };
+            (ours, doc! { "status": "offline", "socketId": null, "lastSeen": date(*at) })
+        };
+        self.users.update_one(filter, doc! { "$set": update }).await?;
+        Ok(())
+    }
+
+    /// Fills the names and avatars that messages lack, with one query for all of them.
+    pub async fn name_senders(&self, messages: &mut [Message]) -> Result<()> {
+        let nameless = messages.iter().filter(|message| message.sender_name.is_empty());
+        let users = self.find_users(nameless.map(|message| &message.sender_id)).await?;
+        for message in messages.iter_mut().filter(|message| message.sender_name.is_empty()) {
+            let user = users.get(&message.sender_id);
+            let text = |field| user.and_then(|user| user.get_str(field).ok());
+            message.sender_name = text("name").unwrap_or(message.sender_id.as_str()).into();
+            if message.sender_avatar.is_none() {
+                message.sender_avatar = text("avatar").map(Into::into);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the names and avatars of participants, with one query for all of them.
+    pub async fn name_participants<'a>(
+        &self,
+        participants: impl Iterator<Item = &'a mut Participant>,
+    ) -> Result<()> {
+        let mut participants: Vec<_> = participants.collect();
+        let users = self.find_users(participants.iter().map(|participant| &participant.id)).await?;
+        for participant in &mut participants {
+            if let Some(user) = users.get(&participant.id) {
+                participant.name = user.get_str("name").ok().map(Into::into);
+                participant.avatar = user.get_str("avatar").ok().map(Into::into);
+            }
+        }
+        Ok(())
+    }
+
+    async fn find_users<'a>(
+        &self,
+        users: impl Iterator<Item = &'a Id>,
+    ) -> Result<HashMap<Id, Document>> {
+        let users: HashSet<_> = users.collect();
+        if users.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<_> = users.into_iter().map(key).collect();
+        let projection = doc! { "name": 1, "avatar": 1 };
+        let cursor = self.users.find(doc! { "_id": { "$in": ids } }).projection(projection).await?;
+        let read: Vec<Document> = cursor.try_collect().await?;
+        let named =
+            read.into_iter().filter_map(|user| Some((documents::id(user.get("_id")?)?, user)));
+        Ok(named.collect())
+    }
+}

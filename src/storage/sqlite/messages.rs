@@ -1,0 +1,129 @@
+//! Messages and pages of history. The columns stand here once, for every statement that reads or
+//! writes a message.
+
+use anyhow::Result;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+
+use super::receipts;
+use crate::model::{Id, Message, MessageId, MessageType, Page, PageLimit, SentKey, Time, Window};
+
+/// The columns of a message, in the order in which [`from_row`] and [`insert`] take them.
+pub const COLUMNS: &str = "id, conversation, sender, sender_name, sender_avatar, content, \
+                           created_at, client_message_id";
+
+/// Reads [`COLUMNS`]. The readers are read apart.
+pub fn from_row(row: &Row) -> rusqlite::Result<Message> {
+    Ok(Message {
+        id: row.get(0)?,
+        conversation_id: row.get(1)?,
+        sender_id: row.get(2)?,
+        sender_name: row.get(3)?,
+        sender_avatar: row.get(4)?,
+        content: row.get(5)?,
+        timestamp: Time(row.get(6)?),
+        r#type: MessageType::Text,
+        read_by: Vec::new(),
+        client_message_id: row.get(7)?,
+    })
+}
+
+/// What happens to a message that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    IsAnError,
+    IsPassedOver,
+}
+
+pub fn insert(connection: &Connection, message: &Message, known: Known) -> Result<()> {
+    let conflict = if known == Known::IsPassedOver { "ON CONFLICT DO NOTHING" } else { "" };
+    let sql =
+        format!("INSERT INTO messages ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) {conflict}");
+    connection.prepare_cached(&sql)?.execute(params![
+        message.id,
+        message.conversation_id,
+        message.sender_id,
+        message.sender_name,
+        message.sender_avatar,
+        message.content,
+        message.timestamp.0,
+        message.client_message_id,
+    ])?;
+    Ok(())
+}
+
+/// Stores a new message as the conversation's last one.
+pub fn add(connection: &Connection, message: &Message, is_open: bool) -> Result<()> {
+    insert(connection, message, Known::IsAnError)?;
+    connection
+        .prepare_cached("UPDATE conversations SET last_message = ? WHERE id = ?")?
+        .execute(params![message.id, message.conversation_id])?;
+    if !is_open {
+        connection
+            .prepare_cached(
+                "UPDATE participants SET unread = unread + 1 WHERE conversation = ? AND user <> ?",
+            )?
+            .execute(params![message.conversation_id, message.sender_id])?;
+    }
+    Ok(())
+}
+
+pub fn exists(connection: &Connection, conversation: &Id, message: MessageId) -> Result<bool> {
+    let sql = "SELECT 1 FROM messages WHERE conversation = ? AND id = ?";
+    Ok(connection.prepare_cached(sql)?.exists(params![conversation, message])?)
+}
+
+pub fn read(connection: &Connection, conversation: &Id, id: MessageId) -> Result<Option<Message>> {
+    one(connection, "conversation = ? AND id = ?", &[conversation, &id])
+}
+
+/// The message that a retry was stored as before.
+pub fn find_sent(connection: &Connection, key: &SentKey) -> Result<Option<Message>> {
+    let SentKey { conversation, sender, client_message_id } = key;
+    let condition = "conversation = ? AND sender = ? AND client_message_id = ?";
+    one(connection, condition, &[conversation, sender, client_message_id])
+}
+
+fn one(
+    connection: &Connection,
+    condition: &str,
+    parameters: &[&dyn ToSql],
+) -> Result<Option<Message>> {
+    let sql = format!("SELECT {COLUMNS} FROM messages WHERE {condition}");
+    let message = connection.prepare_cached(&sql)?.query_one(parameters, from_row).optional()?;
+    let Some(mut message) = message else { return Ok(None) };
+    receipts::add_readers(connection, std::slice::from_mut(&mut message))?;
+    Ok(Some(message))
+}
+
+/// A page of a conversation's messages with their readers, the oldest first.
+pub fn history(
+    connection: &Connection,
+    conversation: &Id,
+    window: Window,
+    limit: PageLimit,
+) -> Result<Page<Message>> {
+    let (bound, order) = match window {
+        Window::Newest => ("", "DESC"),
+        Window::Before(_) => ("AND id < ?3", "DESC"),
+        Window::After(_) => ("AND id > ?3", "ASC"),
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM messages WHERE conversation = ?1 {bound} ORDER BY id {order} LIMIT ?2"
+    );
+    // One more than asked for says whether there are more.
+    let rows = limit.get() + 1;
+    let cursor = window.cursor();
+    let mut parameters: Vec<&dyn ToSql> = vec![conversation, &rows];
+    parameters.extend(cursor.as_ref().map(|cursor| cursor as &dyn ToSql));
+    let mut entries = connection
+        .prepare_cached(&sql)?
+        .query_map(&*parameters, from_row)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let has_more = entries.len() > limit.get();
+    entries.truncate(limit.get());
+    if order == "DESC" {
+        entries.reverse();
+    }
+    receipts::add_readers(connection, &mut entries)?;
+    Ok(Page { entries, has_more, is_partial: false })
+}

@@ -1,0 +1,228 @@
+//! A conversation file: what its lines are, and how they are written.
+
+use std::{fmt, time::Duration};
+
+use serde_json::Value;
+
+use crate::tools::client::Options;
+
+/// A conversation file, line by line, so that it can be written as it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Script {
+    pub lines: Vec<Line>,
+}
+
+/// A line, or several of them if a payload spans them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// That of its first line, counted from 1.
+    pub number: usize,
+    /// As it was written, without the end of the last line.
+    pub text: String,
+    pub content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// A comment or an empty line.
+    Nothing,
+    Setting(Setting),
+    Step(Step),
+    Answer(Answer),
+}
+
+/// A variable of the configuration that a server of one's own is started with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    pub name: String,
+    pub value: String,
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Client {
+        client: String,
+        action: Action,
+    },
+    /// Nobody does anything for a while.
+    Pause(Duration),
+    /// The server is stopped in order and started again on the same data.
+    Restart,
+}
+
+/// What a client does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Connect(Box<Options>),
+    /// Connects again, with the options of the last time.
+    Reconnect,
+    /// Says goodbye.
+    Disconnect,
+    /// Breaks the connection without a word.
+    Vanish,
+    /// Emits an event, with a callback if it asks.
+    Emit {
+        event: String,
+        arguments: Vec<Value>,
+        asks: bool,
+    },
+    /// Waits until an event of this name arrives.
+    Await {
+        event: String,
+        within: Option<Duration>,
+    },
+    /// Nothing of this name, or nothing at all, has come since the last step that is no
+    /// expectation, nor does it for a while.
+    ExpectNo {
+        event: Option<String>,
+        within: Option<Duration>,
+    },
+}
+
+/// Something that a client received.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub client: String,
+    pub what: What,
+    pub arguments: Vec<Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum What {
+    /// An event, or by the name that the official client gives it, `connect_error` or `disconnect`.
+    Event(String),
+    Ack,
+}
+
+impl Script {
+    /// Whether the file says what the server answers.
+    pub fn has_answers(&self) -> bool {
+        self.lines.iter().any(|line| matches!(line.content, Content::Answer(_)))
+    }
+
+    pub fn settings(&self) -> impl Iterator<Item = &Setting> {
+        self.lines.iter().filter_map(|line| match &line.content {
+            Content::Setting(setting) => Some(setting),
+            _ => None,
+        })
+    }
+}
+
+/// Whether a word can be the name of a client: a letter or digit, then also `-`, `_`, `.` and `@`.
+pub fn is_client(word: &str) -> bool {
+    word.starts_with(char::is_alphanumeric)
+        && word.chars().all(|c| c.is_alphanumeric() || "-_.@".contains(c))
+        && !RESERVED.contains(&word)
+}
+
+/// Words that begin lines of their own.
+pub const RESERVED: [&str; 2] = ["pause", "server"];
+
+/// Whether an event's name stands as it is. Others, and an event of the name `ack`, stand in
+/// quotation marks.
+pub fn is_plain_event(name: &str) -> bool {
+    name != "ack"
+        && name.starts_with(|c: char| c.is_alphanumeric())
+        && name.chars().all(|c| c.is_alphanumeric() || "-_.:/".contains(c))
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| writeln!(f, "{}", line.text))
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Setting(Setting { name, value }) => write!(f, "server has {name}={value}"),
+            Self::Step(step) => step.fmt(f),
+            Self::Answer(answer) => answer.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Client { client, action } => write!(f, "{client} {action}"),
+            Self::Pause(duration) => write!(f, "pause {}", Written(*duration)),
+            Self::Restart => f.write_str("server restarts"),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let within = |f: &mut fmt::Formatter, within: &Option<Duration>| match within {
+            Some(duration) => write!(f, " within {}", Written(*duration)),
+            None => Ok(()),
+        };
+        match self {
+            Self::Connect(options) if **options == Options::default() => f.write_str("connects"),
+            Self::Connect(options) => {
+                let options = serde_json::to_string(options).map_err(|_| fmt::Error)?;
+                write!(f, "connects {options}")
+            }
+            Self::Reconnect => f.write_str("reconnects"),
+            Self::Disconnect => f.write_str("disconnects"),
+            Self::Vanish => f.write_str("vanishes"),
+            Self::Emit { event, arguments, asks } => {
+                write!(f, "{} {}", if *asks { "?" } else { ">" }, Quoted(event))?;
+                write_arguments(f, arguments)
+            }
+            Self::Await { event, within: limit } => {
+                write!(f, "awaits {}", Quoted(event))?;
+                within(f, limit)
+            }
+            Self::ExpectNo { event, within: limit } => {
+                match event {
+                    Some(event) => write!(f, "expects no {}", Quoted(event))?,
+                    None => f.write_str("expects nothing")?,
+                }
+                within(f, limit)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.what {
+            What::Event(name) => write!(f, "  {} < {}", self.client, Quoted(name))?,
+            What::Ack => write!(f, "  {} < ack", self.client)?,
+        }
+        write_arguments(f, &self.arguments)
+    }
+}
+
+fn write_arguments(f: &mut fmt::Formatter, arguments: &[Value]) -> fmt::Result {
+    arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
+}
+
+/// An event's name as it stands in a line.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if is_plain_event(self.0) {
+            f.write_str(self.0)
+        } else {
+            write!(f, "{}", Value::from(self.0))
+        }
+    }
+}
+
+/// A duration as it stands in a line: `250ms`, `7s`.
+struct Written(Duration);
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0.as_millis() {
+            milliseconds if milliseconds % 1000 == 0 => write!(f, "{}s", milliseconds / 1000),
+            milliseconds => write!(f, "{milliseconds}ms"),
+        }
+    }
+}
