@@ -1,5 +1,7 @@
 //! The parts of a message's way, each alone: `cargo bench --bench micro`.
 
+use std::sync::Arc;
+
 use divan::{Bencher, counter::ItemsCount};
 use radio_istic::{
     contract::{
@@ -7,7 +9,7 @@ use radio_istic::{
     },
     events::ClientEvent,
     model::{Conversation, Id, Kind, Message, MessageId, MessageType, Time, Window},
-    storage::{Sqlite, Write},
+    storage::{Place, Sqlite, Storage, Write},
 };
 
 const EVENT: &str = r#"["send-message",{"conversationId":"pair-7","recipientId":"user-15","message":"A message of a usual length, as people write them when they chat.","clientMessageId":"0f8fad5b-d9cb-469f-a165-70867728950e"}]"#;
@@ -51,7 +53,7 @@ fn writes(numbers: std::ops::Range<u32>) -> Vec<Write> {
     let audience = Conversation::new(Kind::Direct, participants);
     numbers
         .map(|number| Write::Message {
-            message: std::sync::Arc::new(message(number)),
+            message: Arc::new(message(number)),
             audience: audience.clone(),
         })
         .collect()
@@ -84,11 +86,15 @@ fn write_batch(bencher: Bencher, size: u32) {
 
 #[divan::bench]
 fn read_and_encode_a_page(bencher: Bencher) {
-    let (sqlite, _directory) = file();
+    let (sqlite, directory) = file();
     sqlite.write(&writes(1..10_000)).expect("written");
+    drop(sqlite);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let place = Place::Sqlite(directory.path().join("chat.db"));
+    let storage = Arc::new(Storage::open(&place).expect("a file"));
     let id = message(7).conversation_id;
     bencher.bench(|| {
-        let page = sqlite.history(&id, Window::Newest, HISTORY_PAGE).expect("read");
-        encode(&page.entries)
+        let reading = storage.history(id.clone(), Window::Newest, HISTORY_PAGE);
+        encode(&runtime.block_on(reading).expect("read").entries)
     });
 }

@@ -16,6 +16,7 @@ use std::sync::{
 };
 
 use anyhow::{Context, Result};
+use rusqlite::Connection;
 
 use crate::model::{Id, Message, MessageId, Page, PageLimit, Participant, Summary, Time, Window};
 
@@ -27,6 +28,8 @@ pub use sqlite::{
     file::{Counts, File as SqliteFile},
 };
 pub use write::{Stale, Write};
+
+use sqlite::{conversations, messages};
 
 /// The configured engine, and whether it works.
 pub struct Storage {
@@ -135,7 +138,7 @@ impl Storage {
     ) -> Result<Page<Message>> {
         match &self.engine {
             Engine::Sqlite(_) => {
-                self.blocking(move |sqlite| sqlite.history(&conversation, window, limit)).await
+                self.read(move |db| messages::history(db, &conversation, window, limit)).await
             }
             Engine::Mongo(mongo) => mongo.history(conversation, window, limit).await,
         }
@@ -151,8 +154,7 @@ impl Storage {
     ) -> Result<Option<Page<Summary>>> {
         match &self.engine {
             Engine::Sqlite(_) => {
-                self.blocking(move |sqlite| sqlite.conversations_of(&user, before.as_ref(), limit))
-                    .await
+                self.read(move |db| conversations::list(db, &user, before.as_ref(), limit)).await
             }
             Engine::Mongo(mongo) => mongo.conversations_of(user, before, limit).await,
         }
@@ -166,7 +168,7 @@ impl Storage {
     ) -> Result<Vec<Participant>> {
         match &self.engine {
             Engine::Sqlite(_) => {
-                self.blocking(move |sqlite| sqlite.participants_of(&conversation, limit)).await
+                self.read(move |db| conversations::participants(db, &conversation, limit)).await
             }
             Engine::Mongo(mongo) => mongo.participants_of(conversation, limit).await,
         }
@@ -187,14 +189,14 @@ impl Storage {
         }
     }
 
-    /// Runs a read on a thread that may wait for the disk.
-    async fn blocking<T: Send + 'static>(
+    /// Runs a read of SQLite's on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Sqlite) -> Result<T> + Send + 'static,
+        question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let storage = self.clone();
         let read = move || match &storage.engine {
-            Engine::Sqlite(sqlite) => read(sqlite),
+            Engine::Sqlite(sqlite) => sqlite.read(question),
             Engine::Mongo(_) => unreachable!("MongoDB is not asked from here"),
         };
         tokio::task::spawn_blocking(read).await?

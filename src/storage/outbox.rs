@@ -17,10 +17,7 @@ use super::{
     Found, Lookup, Sqlite, Write,
     sqlite::{self, conversations, users},
 };
-use crate::model::{
-    Conversation, Id, Kind, Message, MessageId, Page, PageLimit, Participant, Profile, Summary,
-    Time, Window,
-};
+use crate::model::{Conversation, Id, Kind, MessageId, Profile, Time};
 
 pub struct Outbox {
     sqlite: Sqlite,
@@ -93,27 +90,9 @@ impl Outbox {
         Ok(found)
     }
 
-    pub fn history(
-        &self,
-        conversation: &Id,
-        window: Window,
-        limit: PageLimit,
-    ) -> Result<Page<Message>> {
-        let page = self.sqlite.history(conversation, window, limit)?;
-        Ok(Page { is_partial: true, ..page })
-    }
-
-    pub fn conversations_of(
-        &self,
-        user: &Id,
-        before: Option<&Id>,
-        limit: PageLimit,
-    ) -> Result<Option<Page<Summary>>> {
-        self.sqlite.conversations_of(user, before, limit)
-    }
-
-    pub fn participants_of(&self, conversation: &Id, limit: usize) -> Result<Vec<Participant>> {
-        self.sqlite.participants_of(conversation, limit)
+    /// Asks what the tables of the chat hold.
+    pub fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.sqlite.read(question)
     }
 
     /// Remembers what users said of themselves. MongoDB's users are another backend's.
@@ -129,7 +108,7 @@ impl Outbox {
 
     /// What those of `users` who are known here said of themselves.
     pub fn profiles(&self, users: &[Id]) -> Result<HashMap<Id, Profile>> {
-        users::find(&self.sqlite.writer(), users)
+        self.read(|connection| users::find(connection, users))
     }
 
     /// Stores the changes and puts them into the queue.

@@ -2,21 +2,60 @@
 
 use std::collections::{HashMap, HashSet};
 
+use anyhow::Result;
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
-use mongodb::{ClientSession, error::Result};
+use mongodb::{ClientSession, error::Result as DriverResult};
 
 use super::{
+    Mongo,
     database::Database,
     documents::{self, date, either, key, object_id, unread_field},
 };
 use crate::{
     contract::conversations::LISTED_PARTICIPANTS,
     model::{Conversation, Id, Kind, Message, Page, PageLimit, Participant, Summary},
+    storage::sqlite,
 };
 
+impl Mongo {
+    pub async fn conversations_of(
+        &self,
+        user: Id,
+        before: Option<Id>,
+        limit: PageLimit,
+    ) -> Result<Option<Page<Summary>>> {
+        let asking = self.link.database.conversations_of(&user, before.as_ref(), limit);
+        let (id, cursor) = (user.clone(), before.clone());
+        let page = self.ask(asking, move |outbox| {
+            sqlite::conversations::list(outbox, &id, cursor.as_ref(), limit)
+        });
+        let Some(mut page) = page.await? else { return Ok(None) };
+        let participants = page.entries.iter_mut().flat_map(|entry| &mut entry.participants);
+        self.add_profiles(participants.collect()).await?;
+        Ok(Some(page))
+    }
+
+    pub async fn participants_of(
+        &self,
+        conversation: Id,
+        limit: usize,
+    ) -> Result<Vec<Participant>> {
+        let asking = self.link.database.participants_of(&conversation, limit);
+        let id = conversation.clone();
+        let participants =
+            self.ask(asking, move |outbox| sqlite::conversations::participants(outbox, &id, limit));
+        let mut participants = participants.await?;
+        self.add_profiles(participants.iter_mut().collect()).await?;
+        Ok(participants)
+    }
+}
+
 impl Database {
-    pub async fn find_conversations(&self, ids: &HashSet<Id>) -> Result<HashMap<Id, Conversation>> {
+    pub async fn find_conversations(
+        &self,
+        ids: &HashSet<Id>,
+    ) -> DriverResult<HashMap<Id, Conversation>> {
         let mut found = HashMap::new();
         if ids.is_empty() {
             return Ok(found);
@@ -36,7 +75,7 @@ impl Database {
         id: &Id,
         kind: Kind,
         participants: &[Id],
-    ) -> Result<()> {
+    ) -> DriverResult<()> {
         let insert = documents::new_conversation(kind, participants.iter(), Document::new());
         self.conversations
             .update_one(doc! { "_id": key(id) }, doc! { "$setOnInsert": insert })
@@ -51,7 +90,7 @@ impl Database {
         session: &mut ClientSession,
         conversation: &Id,
         users: &[Id],
-    ) -> Result<()> {
+    ) -> DriverResult<()> {
         let users: Vec<_> = users.iter().map(key).collect();
         let update = doc! { "$addToSet": { "participants": { "$each": users } } };
         // Meanwhile it may turn out to be somebody's own.
@@ -65,7 +104,7 @@ impl Database {
         user: &Id,
         before: Option<&Id>,
         limit: PageLimit,
-    ) -> Result<Option<Page<Summary>>> {
+    ) -> DriverResult<Option<Page<Summary>>> {
         let mut filter = doc! { "participants": either(user) };
         if let Some(before) = before {
             let Some(behind) = self.behind(user, before).await? else { return Ok(None) };
@@ -96,7 +135,7 @@ impl Database {
         &self,
         conversation: &Id,
         limit: usize,
-    ) -> Result<Vec<Participant>> {
+    ) -> DriverResult<Vec<Participant>> {
         let projection = doc! { "participants": 1 };
         let document = self
             .conversations
@@ -111,7 +150,7 @@ impl Database {
     }
 
     /// What stands behind the conversation `before` in the user's list; `None` if it is not in it.
-    async fn behind(&self, user: &Id, before: &Id) -> Result<Option<Vec<Document>>> {
+    async fn behind(&self, user: &Id, before: &Id) -> DriverResult<Option<Vec<Document>>> {
         let mine = doc! { "_id": key(before), "participants": either(user) };
         let Some(known) = self.conversations.find_one(mine).await? else { return Ok(None) };
         let at = known.get("lastMessageAt").cloned().unwrap_or(Bson::Null);
@@ -124,7 +163,10 @@ impl Database {
         Ok(Some(behind))
     }
 
-    async fn last_messages(&self, conversations: &[Document]) -> Result<HashMap<Id, Message>> {
+    async fn last_messages(
+        &self,
+        conversations: &[Document],
+    ) -> DriverResult<HashMap<Id, Message>> {
         let ids: Vec<_> =
             conversations.iter().filter_map(|document| document.get("lastMessage")).collect();
         let filter = doc! { "_id": { "$in": ids }, "isDeleted": { "$ne": true } };

@@ -2,23 +2,48 @@
 
 use std::collections::{HashMap, HashSet};
 
+use anyhow::Result;
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
 use mongodb::{
     ClientSession,
-    error::{Error, Result},
+    error::{Error, Result as DriverResult},
 };
 
 use super::{
+    Mongo,
     conversations::activity,
     database::Database,
     documents::{self, key, object_id},
 };
-use crate::model::{Conversation, Id, Message, MessageId, Page, PageLimit, SentKey, Window};
+use crate::{
+    model::{Conversation, Id, Message, MessageId, Page, PageLimit, SentKey, Window},
+    storage::sqlite,
+};
+
+impl Mongo {
+    pub async fn history(
+        &self,
+        conversation: Id,
+        window: Window,
+        limit: PageLimit,
+    ) -> Result<Page<Message>> {
+        let asking = self.link.database.history(&conversation, window, limit);
+        let id = conversation.clone();
+        self.ask(asking, move |outbox| {
+            let page = sqlite::messages::history(outbox, &id, window, limit)?;
+            Ok(Page { is_partial: true, ..page })
+        })
+        .await
+    }
+}
 
 impl Database {
     /// The messages that retries were stored as before.
-    pub async fn find_sent(&self, keys: &HashSet<SentKey>) -> Result<HashMap<SentKey, Message>> {
+    pub async fn find_sent(
+        &self,
+        keys: &HashSet<SentKey>,
+    ) -> DriverResult<HashMap<SentKey, Message>> {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
@@ -43,7 +68,7 @@ impl Database {
     pub async fn find_messages(
         &self,
         messages: &HashSet<(Id, MessageId)>,
-    ) -> Result<HashSet<(Id, MessageId)>> {
+    ) -> DriverResult<HashSet<(Id, MessageId)>> {
         let mut found = HashSet::new();
         if messages.is_empty() {
             return Ok(found);
@@ -65,7 +90,7 @@ impl Database {
         conversation: &Id,
         window: Window,
         limit: PageLimit,
-    ) -> Result<Page<Message>> {
+    ) -> DriverResult<Page<Message>> {
         let mut filter = doc! { "conversation": key(conversation), "isDeleted": { "$ne": true } };
         let (than, order) = match window {
             Window::Newest | Window::Before(_) => ("$lt", -1),
@@ -104,7 +129,7 @@ impl Database {
         session: &mut ClientSession,
         mut messages: Vec<(&Message, &Conversation)>,
         may_be_known: bool,
-    ) -> Result<()> {
+    ) -> DriverResult<()> {
         if may_be_known && !messages.is_empty() {
             let known = self.known(session, &messages).await?;
             messages.retain(|(message, _)| !known.contains(&message.id));
@@ -129,7 +154,7 @@ impl Database {
         &self,
         session: &mut ClientSession,
         messages: &[(&Message, &Conversation)],
-    ) -> Result<HashSet<MessageId>> {
+    ) -> DriverResult<HashSet<MessageId>> {
         let ids: Vec<_> = messages.iter().map(|(message, _)| object_id(message.id)).collect();
         let filter = doc! { "_id": { "$in": ids } };
         let mut cursor =

@@ -27,6 +27,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use mongodb::options::ClientOptions;
+use rusqlite::Connection;
 use tokio::{
     runtime::Handle,
     sync::mpsc::{UnboundedSender, unbounded_channel},
@@ -34,7 +35,7 @@ use tokio::{
 };
 
 use super::{Found, Lookup, Stale, Write, outbox::Outbox};
-use crate::model::{Id, Message, MessageId, Page, PageLimit, Participant, Summary, Time, Window};
+use crate::model::{Id, MessageId, Time};
 use database::Database;
 use link::{Link, StatusChange, keep_trying, note_statuses};
 
@@ -119,67 +120,16 @@ impl Mongo {
         self.link.outbox().append(writes)
     }
 
-    pub async fn history(
+    /// What MongoDB answers, or while it is away what the outbox has.
+    async fn ask<T: Send + 'static>(
         &self,
-        conversation: Id,
-        window: Window,
-        limit: PageLimit,
-    ) -> Result<Page<Message>> {
-        let asking = self.link.database.history(&conversation, window, limit);
-        if let Some(page) = self.link.ask(asking).await {
-            return page;
+        asking: impl Future<Output = mongodb::error::Result<T>>,
+        otherwise: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self.link.ask(asking).await {
+            Some(answer) => answer,
+            None => self.link.with_outbox(|outbox| outbox.read(otherwise)).await,
         }
-        self.link.with_outbox(move |outbox| outbox.history(&conversation, window, limit)).await
-    }
-
-    pub async fn conversations_of(
-        &self,
-        user: Id,
-        before: Option<Id>,
-        limit: PageLimit,
-    ) -> Result<Option<Page<Summary>>> {
-        let asking = self.link.database.conversations_of(&user, before.as_ref(), limit);
-        let Some(page) = self.link.ask(asking).await else {
-            let read =
-                move |outbox: &Outbox| outbox.conversations_of(&user, before.as_ref(), limit);
-            return self.link.with_outbox(read).await;
-        };
-        let Some(mut page) = page? else { return Ok(None) };
-        let participants = page.entries.iter_mut().flat_map(|entry| &mut entry.participants);
-        self.add_profiles(participants.collect()).await?;
-        Ok(Some(page))
-    }
-
-    pub async fn participants_of(
-        &self,
-        conversation: Id,
-        limit: usize,
-    ) -> Result<Vec<Participant>> {
-        let asking = self.link.database.participants_of(&conversation, limit);
-        let Some(participants) = self.link.ask(asking).await else {
-            let read = move |outbox: &Outbox| outbox.participants_of(&conversation, limit);
-            return self.link.with_outbox(read).await;
-        };
-        let mut participants = participants?;
-        self.add_profiles(participants.iter_mut().collect()).await?;
-        Ok(participants)
-    }
-
-    /// Whom the other backend does not know has said their name here.
-    async fn add_profiles(&self, mut participants: Vec<&mut Participant>) -> Result<()> {
-        participants.retain(|participant| participant.name.is_none());
-        if participants.is_empty() {
-            return Ok(());
-        }
-        let users: Vec<_> = participants.iter().map(|participant| participant.id.clone()).collect();
-        let mut profiles = self.link.with_outbox(move |outbox| outbox.profiles(&users)).await?;
-        for participant in participants {
-            if let Some(profile) = profiles.get_mut(&participant.id) {
-                participant.name = profile.name.clone();
-                participant.avatar = participant.avatar.take().or(profile.avatar.clone());
-            }
-        }
-        Ok(())
     }
 
     /// Nobody is online any more.

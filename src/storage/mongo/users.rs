@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use anyhow::Result;
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
-use mongodb::error::Result;
+use mongodb::error::Result as DriverResult;
 
 use super::{
+    Mongo,
     database::Database,
     documents::{self, date, key},
 };
@@ -15,10 +17,30 @@ use crate::{
     storage::outbox::UserStatus,
 };
 
+impl Mongo {
+    /// Fills the names that only this server knows: those of users whom the other backend does not
+    /// have, as they said them here.
+    pub async fn add_profiles(&self, mut participants: Vec<&mut Participant>) -> Result<()> {
+        participants.retain(|participant| participant.name.is_none());
+        if participants.is_empty() {
+            return Ok(());
+        }
+        let users: Vec<_> = participants.iter().map(|participant| participant.id.clone()).collect();
+        let profiles = self.link.with_outbox(move |outbox| outbox.profiles(&users)).await?;
+        for participant in participants {
+            if let Some(profile) = profiles.get(&participant.id) {
+                participant.name = profile.name.clone();
+                participant.avatar = participant.avatar.take().or(profile.avatar.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Database {
     /// Tells the other backend that a user came or went. A user whom it does not have is nobody;
     /// one who is on another server's socket by now is not offline.
-    pub async fn set_status(&self, status: &UserStatus) -> Result<()> {
+    pub async fn set_status(&self, status: &UserStatus) -> DriverResult<()> {
         let UserStatus { user, socket, is_online, at } = status;
         let (filter, update) = if *is_online {
             (doc! { "_id": key(user) }, doc! { "status": "online", "socketId": socket })
@@ -31,7 +53,7 @@ impl Database {
     }
 
     /// Fills the names and avatars that messages lack, with one query for all of them.
-    pub async fn name_senders(&self, messages: &mut [Message]) -> Result<()> {
+    pub async fn name_senders(&self, messages: &mut [Message]) -> DriverResult<()> {
         let nameless = messages.iter().filter(|message| message.sender_name.is_empty());
         let users = self.find_users(nameless.map(|message| &message.sender_id)).await?;
         for message in messages.iter_mut().filter(|message| message.sender_name.is_empty()) {
@@ -49,7 +71,7 @@ impl Database {
     pub async fn name_participants<'a>(
         &self,
         participants: impl Iterator<Item = &'a mut Participant>,
-    ) -> Result<()> {
+    ) -> DriverResult<()> {
         let mut participants: Vec<_> = participants.collect();
         let users = self.find_users(participants.iter().map(|participant| &participant.id)).await?;
         for participant in &mut participants {
@@ -64,7 +86,7 @@ impl Database {
     async fn find_users<'a>(
         &self,
         users: impl Iterator<Item = &'a Id>,
-    ) -> Result<HashMap<Id, Document>> {
+    ) -> DriverResult<HashMap<Id, Document>> {
         let users: HashSet<_> = users.collect();
         if users.is_empty() {
             return Ok(HashMap::new());

@@ -26,7 +26,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use schema::Schema;
 
 use super::{Found, Lookup, Write};
-use crate::model::{Id, Message, MessageId, Page, PageLimit, Participant, Summary, Window};
+use crate::model::MessageId;
 
 /// How many idle reading connections are kept.
 const READERS: usize = 4;
@@ -97,28 +97,6 @@ impl Sqlite {
         })
     }
 
-    pub fn history(
-        &self,
-        conversation: &Id,
-        window: Window,
-        limit: PageLimit,
-    ) -> Result<Page<Message>> {
-        self.read(|snapshot| messages::history(snapshot, conversation, window, limit))
-    }
-
-    pub fn conversations_of(
-        &self,
-        user: &Id,
-        before: Option<&Id>,
-        limit: PageLimit,
-    ) -> Result<Option<Page<Summary>>> {
-        self.read(|snapshot| conversations::list(snapshot, user, before, limit))
-    }
-
-    pub fn participants_of(&self, conversation: &Id, limit: usize) -> Result<Vec<Participant>> {
-        self.read(|snapshot| conversations::participants(snapshot, conversation, limit))
-    }
-
     /// Changes all that `change` changes, durably, or nothing.
     pub fn transaction<T>(&self, change: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
         let mut connection = self.writer();
@@ -135,7 +113,7 @@ impl Sqlite {
     }
 
     /// Asks on a connection of the pool, or on a new one, what holds at one moment.
-    fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    pub fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let Some(readers) = &self.readers else { return question(&self.writer()) };
         let idle = || readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let pooled = idle().pop();

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::tools::{
     client::{Options, TransportKind, packet::Packet},
-    transcript::{Action, Answer, Names, Step, What, is_client},
+    transcript::{Action, Answer, Names, Shown, Step, What, is_client},
 };
 
 /// How long an answer may take before the next step goes on without it.
@@ -323,6 +323,7 @@ impl State {
             }
         }
         let mut text = String::new();
+        let mut shown = Shown::default();
         for Recorded { cause, answers } in &self.steps {
             if let Cause::Client(session, Action::Connect(_)) = cause {
                 names.socket(&self.sessions[*session].socket);
@@ -343,9 +344,15 @@ impl State {
             }
             // Nobody can bring these about again.
             let mark = if matches!(cause, Cause::Untold(..)) { "#" } else { "" };
+            shown.next_step();
             for mut answer in answers {
                 answer.arguments.iter_mut().for_each(|argument| names.name(argument));
-                let _ = writeln!(text, "{mark}{answer}");
+                // A comment is not read, so nothing may stand for what it says.
+                let written = match mark {
+                    "" => format!("  {}", shown.write(&answer)),
+                    mark => format!("{mark}{answer}"),
+                };
+                let _ = writeln!(text, "{written}");
             }
         }
         text

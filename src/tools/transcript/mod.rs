@@ -11,6 +11,7 @@ mod player;
 mod reader;
 mod script;
 mod server;
+mod shorthand;
 #[expect(clippy::module_inception, reason = "it is what the module is about")]
 mod transcript;
 
@@ -28,6 +29,7 @@ pub use transcript::{Stop, Transcript};
 
 pub(crate) use names::Names;
 pub(crate) use script::is_client;
+pub(crate) use shorthand::Shown;
 
 /// Plays the conversation in the file at `path` against `server`.
 ///

@@ -249,7 +249,7 @@ fn text_of(scalar: &Value) -> String {
 }
 
 /// Whether it is `<kind-N>`: small letters, and a number from 1 on.
-fn is_variable(text: &str) -> bool {
+pub(super) fn is_variable(text: &str) -> bool {
     let inner = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
     inner.and_then(|inner| inner.split_once('-')).is_some_and(|(kind, number)| {
         !kind.is_empty()

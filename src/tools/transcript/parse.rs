@@ -11,6 +11,7 @@ use super::{
     script::{
         Action, Answer, Content, Line, Script, Setting, Step, What, is_client, is_plain_event,
     },
+    shorthand::Shown,
 };
 use crate::tools::client::Options;
 
@@ -48,6 +49,7 @@ impl Script {
             reader: Reader::new(&text),
             clients: BTreeSet::new(),
             settings: BTreeSet::new(),
+            shown: Shown::default(),
         };
         let mut lines = Vec::new();
         while !parser.reader.rest().is_empty() {
@@ -79,6 +81,8 @@ struct Parser<'a> {
     clients: BTreeSet<&'a str>,
     /// What has been set above.
     settings: BTreeSet<&'a str>,
+    /// What short forms may stand for.
+    shown: Shown,
 }
 
 impl<'a> Parser<'a> {
@@ -103,7 +107,10 @@ impl<'a> Parser<'a> {
                 }
                 Content::Answer(self.answer()?)
             }
-            Some(_) => self.margin()?,
+            Some(_) => {
+                self.shown.next_step();
+                self.margin()?
+            }
         };
         let is_step = |line: &Line| matches!(line.content, Content::Step(_));
         if matches!(content, Content::Setting(_)) && above.iter().any(is_step) {
@@ -130,9 +137,14 @@ impl<'a> Parser<'a> {
         };
         let mut arguments = Vec::new();
         while !self.reader.is_at_end_of_line() {
-            arguments.push(self.reader.json()?);
+            let start = self.reader.at();
+            let value = self.reader.short_json()?;
+            let value = self.shown.expand(value, client);
+            arguments.push(value.or_else(|message| self.error(start, &message))?);
         }
-        Ok(Answer { client: client.into(), what, arguments })
+        let answer = Answer { client: client.into(), what, arguments };
+        self.shown.note_event(&answer);
+        Ok(answer)
     }
 
     fn margin(&mut self) -> Result<Content> {
@@ -229,7 +241,10 @@ impl<'a> Parser<'a> {
         let mut values = Vec::new();
         while !self.reader.is_at_end_of_line() {
             let start = self.reader.at();
-            let value = self.reader.json()?;
+            let value = self.reader.short_json()?;
+            // Of the short forms only repetitions can be sent.
+            let value = Shown::default().expand(value, "");
+            let value = value.or_else(|message| self.error(start, &message))?;
             names::check_sendable(&value).or_else(|message| self.error(start, &message))?;
             values.push(value);
         }
@@ -277,6 +292,23 @@ impl<'a> Parser<'a> {
     fn error<T>(&self, at: usize, message: &str) -> Result<T> {
         Err(self.reader.error(at, message))
     }
+}
+
+/// Whether an answer, as it stands in a file, has no short forms.
+pub(super) fn is_long(answer: &str) -> bool {
+    let mut reader = Reader::new(answer);
+    reader.skip_blanks();
+    let _client_and_verb = (reader.word(), reader.word());
+    let is_named = match reader.rest().starts_with('"') {
+        true => reader.json::<Value>().is_ok(),
+        false => !reader.word().is_empty(),
+    };
+    while is_named && !reader.is_at_end_of_line() {
+        if reader.json::<Value>().is_err() {
+            return false;
+        }
+    }
+    is_named
 }
 
 /// Reads a time in whole milliseconds such as `250ms`, `7s` or `1m30s`.

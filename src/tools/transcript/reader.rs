@@ -3,6 +3,9 @@
 use std::{cell::Cell, fmt};
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::shorthand::Lowered;
 
 /// What is wrong with a conversation file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,32 @@ impl<'a> Reader<'a> {
         }
         self.skip_blanks();
         Ok(value)
+    }
+
+    /// A JSON value that may have short forms, which stand in it as marks for `Shown::expand`.
+    pub fn short_json(&mut self) -> Result<Value> {
+        let start = self.at;
+        let error = match self.json() {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        self.at = start;
+        let Some(lowered) = Lowered::new(self.rest()) else { return Err(error) };
+        let mut json = Reader::new(&lowered.json);
+        let value = json.json().map_err(|error| {
+            let at = json.place(&error).map_or(0, |at| lowered.place(at));
+            self.error(start + at, &error.message)
+        })?;
+        self.at += lowered.end;
+        self.skip_blanks();
+        Ok(value)
+    }
+
+    /// The byte at the line and column of an error.
+    fn place(&self, error: &Unreadable) -> Option<usize> {
+        let line: usize = self.text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
+        let column = self.text[line..].char_indices().nth(error.column - 1);
+        Some(line + column?.0)
     }
 
     pub fn is_at_end_of_line(&self) -> bool {

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
+use super::shorthand;
 use crate::tools::client::Options;
 
 /// A conversation file, line by line, so that it can be written as it was read.
@@ -190,16 +191,29 @@ impl fmt::Display for Action {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match &self.what {
-            What::Event(name) => write!(f, "  {} < {}", self.client, Quoted(name))?,
-            What::Ack => write!(f, "  {} < ack", self.client)?,
-        }
-        write_arguments(f, &self.arguments)
+        write!(f, "  {}", self.head())?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
     }
 }
 
+impl Answer {
+    /// The client and what it received, without the arguments.
+    pub(super) fn head(&self) -> String {
+        match &self.what {
+            What::Event(name) => format!("{} < {}", self.client, Quoted(name)),
+            What::Ack => format!("{} < ack", self.client),
+        }
+    }
+}
+
+/// Arguments of a step, in which long texts that repeat are short.
 fn write_arguments(f: &mut fmt::Formatter, arguments: &[Value]) -> fmt::Result {
-    arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
+    let mut text = String::new();
+    for argument in arguments {
+        text.push(' ');
+        shorthand::write_argument(&mut text, argument);
+    }
+    f.write_str(&text)
 }
 
 /// An event's name as it stands in a line.

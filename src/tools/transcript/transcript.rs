@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::{
     compare::{Difference, Kind, fields, pairs},
+    parse::is_long,
     script::{Answer, Content, Script},
+    shorthand::Shown,
 };
 
 /// What came of a script. Its text is the script's, with the answers below each step.
@@ -75,13 +77,27 @@ impl Transcript {
         !(self.ignores_order && matches!(kind, Kind::Order { .. }))
     }
 
-    /// The text of the file, as far as the conversation went.
+    /// The file as far as the conversation went, written as [`Transcript`] writes it, so that the
+    /// two differ only where their meaning does.
     pub fn expected(&self) -> String {
         let stopped_at = self.stop.as_ref().map_or(usize::MAX, |stop| stop.line);
-        let lines = self.script.lines.iter().take_while(|line| {
-            line.number <= stopped_at || matches!(line.content, Content::Answer(_))
-        });
-        lines.map(|line| format!("{}\n", line.text)).collect()
+        let mut text = String::new();
+        let mut shown = Shown::default();
+        for line in &self.script.lines {
+            let written = match &line.content {
+                Content::Answer(answer) => write_answer(&mut shown, answer, Some(&line.text)),
+                _ if line.number > stopped_at => continue,
+                content => {
+                    if let Content::Step(_) = content {
+                        shown.next_step();
+                    }
+                    line.text.clone()
+                }
+            };
+            text.push_str(&written);
+            text.push('\n');
+        }
+        text
     }
 
     /// In what the server has answered differently from what the file says, as far as the
@@ -116,8 +132,8 @@ impl Transcript {
         differences
     }
 
-    /// The answers below a step, written as the file writes those that are the same.
-    fn write_answers(&self, f: &mut fmt::Formatter, step: usize) -> fmt::Result {
+    /// The answers below a step. Those that are as the file says stay as somebody formatted them.
+    fn write_answers(&self, f: &mut fmt::Formatter, step: usize, shown: &mut Shown) -> fmt::Result {
         let Some(actual) = self.answers.get(&step) else { return Ok(()) };
         let lines: Vec<_> = self.script.lines_below(step).collect();
         let expected: Vec<_> = lines.iter().map(|(.., answer)| *answer).collect();
@@ -127,23 +143,37 @@ impl Transcript {
             .map(|(old, new)| (new, lines[old].1))
             .collect();
         for (index, answer) in actual.iter().enumerate() {
-            match texts.get(&index) {
-                Some(text) => writeln!(f, "{text}")?,
-                None => writeln!(f, "{answer}")?,
-            }
+            writeln!(f, "{}", write_answer(shown, answer, texts.get(&index).copied()))?;
         }
         Ok(())
     }
 }
 
+/// Writes an answer in its short form, or as somebody has formatted it by hand.
+fn write_answer(shown: &mut Shown, answer: &Answer, text: Option<&str>) -> String {
+    // What a program wrote is on one line.
+    let by_hand = text.filter(|text| text.contains('\n') && is_long(text));
+    match by_hand {
+        Some(text) => {
+            shown.note(answer);
+            text.into()
+        }
+        None => format!("  {}", shown.write(answer)),
+    }
+}
+
 impl fmt::Display for Transcript {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut shown = Shown::default();
         for (index, line) in self.script.lines.iter().enumerate() {
             if let Content::Answer(_) = line.content {
                 continue;
             }
             writeln!(f, "{}", line.text)?;
-            self.write_answers(f, index)?;
+            if let Content::Step(_) = line.content {
+                shown.next_step();
+            }
+            self.write_answers(f, index, &mut shown)?;
             if self.stop.as_ref().is_some_and(|stop| stop.line == line.number) {
                 break;
             }
