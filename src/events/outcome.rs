@@ -117,7 +117,9 @@ impl Question {
 
 /// What was read. Delivery completes it in its turn, because who is online changes with every
 /// event that it delivers.
-pub struct Answer(Box<dyn FnOnce(&dyn Online) -> Result<Reply, Refusal> + Send>);
+pub struct Answer(Box<Complete>);
+
+type Complete = dyn FnOnce(&dyn Online) -> Result<Reply, Refusal> + Send;
 
 impl Answer {
     pub fn new(

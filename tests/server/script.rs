@@ -135,7 +135,7 @@ proptest! {
     fn any_text_that_is_nearly_right_is_read_or_refused_in_its_place(
         text in vec(
             "(a connects|a reconnects|a >|a \\? x|  a < x|  a < ack|pause|server has STORAGE=|a awaits|\
-             a expects|within| |\\{\"x\":|\\}|\\[|\\]|\"|<message-1>|1|#|\n|\r\n|é|\u{feff}|\t){1}",
+             a expects|within| |\\{\"x\":|\\}|\\[|\\]|\"|<message-1>|<a>|...x| but y|\\*9|1|#|\n|\r\n|é|\u{feff}|\t){1}",
             0..40,
         )
     ) {

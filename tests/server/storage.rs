@@ -169,7 +169,7 @@ async fn participants_are_told_up_to_a_limit(mut db: Db) {
     };
     assert_eq!(told("room", 1_000).await, ["carol", "bob", "alice"]);
     assert_eq!(told("room", 2).await, ["carol", "bob"]);
-    assert_eq!(told("nowhere", 10).await, [String::new(); 0]);
+    assert!(told("nowhere", 10).await.is_empty());
 }
 
 const NOW: Time = Time(1_762_857_000_000);
