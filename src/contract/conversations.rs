@@ -18,6 +18,9 @@ pub const CONVERSATIONS_PAGE: PageLimit = PageLimit::new(50);
 /// How many participants of an open room `conversation-list` shows.
 pub const LISTED_PARTICIPANTS: usize = 20;
 
+/// How many participants `list-participants` tells.
+pub const TOLD_PARTICIPANTS: usize = 1_000;
+
 /// `join-conversation`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,6 +64,23 @@ pub struct ListConversations {
 }
 
 impl Payload for ListConversations {}
+
+/// `list-participants`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListParticipants {
+    pub conversation_id: Id,
+    pub user_id: Option<Id>,
+}
+
+impl Payload for ListParticipants {}
+
+/// The acknowledgement of `list-participants`.
+#[derive(Serialize)]
+pub struct ParticipantList {
+    /// In the order in which they came, at most [`TOLD_PARTICIPANTS`].
+    pub participants: Vec<Participant>,
+}
 
 /// `conversation-history`, and the acknowledgement of `join-conversation`.
 #[derive(Serialize)]

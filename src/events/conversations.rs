@@ -1,4 +1,4 @@
-//! `join-conversation`, `leave-conversation`, `list-conversations`.
+//! `join-conversation`, `leave-conversation`, `list-conversations`, `list-participants`.
 
 use super::{Ack, Actor, Answer, Decide, Event, Online, Outcome, Question, Reply, Step};
 use crate::{
@@ -6,7 +6,8 @@ use crate::{
         Accepted, Refusal, ServerEvent,
         conversations::{
             CONVERSATIONS_PAGE, ConversationList, HISTORY_PAGE, JoinConversation,
-            LeaveConversation, ListConversations, ListedConversation,
+            LeaveConversation, ListConversations, ListParticipants, ListedConversation,
+            ParticipantList, TOLD_PARTICIPANTS,
         },
         encode,
     },
@@ -99,6 +100,33 @@ impl Event for ListConversations {
         let question = Question::new(async move |storage| {
             let page = storage.conversations_of(user, before, limit).await?;
             Ok(Answer::new(|online| list(page, online)))
+        });
+        Ok(Outcome::answering(Step::Read(question)))
+    }
+}
+
+impl Event for ListParticipants {
+    const READS: bool = true;
+
+    fn claims(&self) -> Option<&Id> {
+        self.user_id.as_ref()
+    }
+
+    fn conversation(&self) -> Option<&Id> {
+        Some(&self.conversation_id)
+    }
+
+    fn look_up(&self, _: &Actor, _: &mut Lookup) {}
+
+    fn decide(&self, by: &Actor, cx: &mut Decide) -> Result<Outcome, Refusal> {
+        cx.check(&self.conversation_id, by.user()?, None)?;
+        let conversation = self.conversation_id.clone();
+        let question = Question::new(async move |storage| {
+            let stored = storage.participants_of(conversation, TOLD_PARTICIPANTS).await?;
+            Ok(Answer::new(|online| {
+                let participants = stored.into_iter().map(|user| seen(user, online)).collect();
+                Ok(Reply { event: None, ack: Accepted::encode(ParticipantList { participants }) })
+            }))
         });
         Ok(Outcome::answering(Step::Read(question)))
     }

@@ -112,6 +112,7 @@ client_events! {
     "join-conversation" => conversations::JoinConversation,
     "leave-conversation" => conversations::LeaveConversation,
     "list-conversations" => conversations::ListConversations,
+    "list-participants" => conversations::ListParticipants,
     "send-message" => messages::SendMessage,
     "typing-start" => typing::TypingStart,
     "typing-stop" => typing::TypingStop,

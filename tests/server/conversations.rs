@@ -94,6 +94,7 @@ conversations! {
     typing_ends_by_itself = "typing-timeout",
     receipts_reach_everybody_once = "receipts",
     conversations_are_listed = "conversation-list",
+    participants_are_told = "participants",
     a_socket_has_one_identity = "identity",
     what_does_not_fit_is_refused = "wrong-payloads",
     rooms_are_left = "leaving",
