@@ -123,7 +123,7 @@ impl Gateway {
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    /// A poll of this session was answered with so many bytes.
+    /// A poll of this session was answered with so many bytes of events and acknowledgements.
     pub fn polled(&self, session: Sid, bytes: u64) {
         if let Some(session) = self.session(session) {
             session.outlet.polled(bytes);

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    body::{Body, HttpBody},
+    body::{Body, to_bytes},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
@@ -26,7 +26,7 @@ use crate::{
     model::Time,
     net::Via,
     origins::Origins,
-    outlet::Service,
+    outlet::{Service, event_bytes},
     storage::Storage,
 };
 
@@ -112,17 +112,21 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
         }
         app.gateway.websocket_requested(session, &via);
     }
-    let is_poll = request.method() == Method::GET;
+    let poll = session.filter(|_| request.method() == Method::GET);
+    let is_version_3 = parameter(&request, "EIO") == Some("3");
     // A body that never ends would keep its session busy.
     let request = request.map(|body| Body::new(TimeoutBody::new(BODY_PATIENCE, body)));
     let response = next.run(without_buffer(request)).await;
-    if is_poll
-        && let Some(session) = session
-        && let Some(bytes) = response.body().size_hint().exact()
-    {
-        app.gateway.polled(session, bytes);
-    }
-    response
+    let Some(session) = poll.filter(|_| response.status() == StatusCode::OK) else {
+        return response;
+    };
+    let (parts, body) = response.into_parts();
+    // It is there as a whole.
+    let Ok(body) = to_bytes(body, usize::MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    app.gateway.polled(session, event_bytes(&body, is_version_3));
+    Response::from_parts(parts, body.into())
 }
 
 impl App {

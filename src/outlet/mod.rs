@@ -3,6 +3,7 @@
 //! A client that takes nothing loses its *transport*: it sees a lost connection, comes back, and
 //! catches up. Nothing is ever left out of what a socket is sent.
 
+mod polled;
 mod transports;
 
 use std::{
@@ -29,6 +30,7 @@ use crate::{
     net::Connection,
 };
 
+pub use polled::event_bytes;
 pub use transports::{EngineTransport, Service, Transports, first_connection};
 
 /// How many bytes a reader may be behind, besides a packet as large as the one that it is sent.
@@ -50,7 +52,7 @@ pub struct Outlet {
     handed_over: AtomicU64,
     /// What was written before this socket was there: to one before it, on the same transport.
     written_before: u64,
-    /// Bytes that polls were answered with so far.
+    /// Bytes of events and acknowledgements that polls were answered with so far.
     polled: AtomicU64,
     /// Wakes those who wait for a poll, or for the socket's end.
     progress: Notify,
@@ -80,7 +82,7 @@ impl Outlet {
         self.is_out.load(Ordering::Relaxed)
     }
 
-    /// A poll was answered with so many bytes.
+    /// A poll was answered with so many bytes of events and acknowledgements.
     pub fn polled(&self, bytes: u64) {
         self.polled.fetch_add(bytes, Ordering::Relaxed);
         self.progress.notify_waiters();
@@ -124,7 +126,6 @@ impl Outlet {
 
     /// Tells the client why, and ends the transport behind that and what it was sent before.
     pub fn dismiss(self: &Arc<Self>, refusal: &Refusal, reason: Disconnect) {
-        let polled = self.polled.load(Ordering::Relaxed);
         self.emit(&Refused::new(refusal).event(None));
         let Some(socket) = self.leave(reason, Some(refusal.code())) else { return };
         let transport = self.transport(&socket);
@@ -134,9 +135,7 @@ impl Outlet {
         }
         tokio::spawn(async move {
             if let EngineTransport::Polling(_) = transport {
-                // Until it has fetched why: with the first poll that is answered from now on.
-                let has_fetched = || outlet.polled.load(Ordering::Relaxed) > polled;
-                let fetching = outlet.wait_until(|| has_fetched() || outlet.is_gone());
+                let fetching = outlet.wait_until(|| outlet.has_taken_all());
                 let _ = tokio::time::timeout(Transports::LAST_POLL, fetching).await;
             } else {
                 // A client that reads in trickles does not stay for that.
@@ -189,10 +188,12 @@ impl Outlet {
 
     /// Resolves when the reader has taken all that it was sent, or is gone.
     pub async fn flushed(&self) {
-        self.wait_until(|| {
-            self.is_out() || self.socket.upgrade().is_none_or(|socket| self.unsent(&socket) == 0)
-        })
-        .await;
+        self.wait_until(|| self.is_out() || self.has_taken_all()).await;
+    }
+
+    fn has_taken_all(&self) -> bool {
+        let socket = self.socket.upgrade().filter(|socket| socket.connected());
+        socket.is_none_or(|socket| self.unsent(&socket) == 0)
     }
 
     /// Resolves when the reader has taken most of what it was sent, or is gone. Whoever asks for
@@ -208,10 +209,6 @@ impl Outlet {
                 .socket
                 .upgrade()
                 .is_some_and(|socket| socket.connected() && self.unsent(&socket) > UNSENT_BYTES / 4)
-    }
-
-    fn is_gone(&self) -> bool {
-        self.socket.upgrade().is_none_or(|socket| !socket.connected())
     }
 
     /// Looks again whenever the reader has taken something, or is gone.

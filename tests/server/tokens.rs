@@ -184,10 +184,10 @@ async fn a_socket_is_put_out_when_its_token_runs_out_unless_it_brings_a_fresh_on
     let answer = within(renewed.ask("authenticate", json!({ "token": fresh }))).await.unwrap();
     assert_eq!(answer["ok"], true);
 
-    for client in [websocket, polling] {
+    for (name, client) in [("websocket", websocket), ("polling", polling)] {
         let words = last_words(client).await;
         let Some(Received::Event { name: event, arguments }) = words.last() else {
-            panic!("{words:?}")
+            panic!("{name}: {words:?}")
         };
         assert_eq!((event.as_str(), &arguments[0]["code"]), ("error", &json!("invalid_token")));
         assert_eq!(arguments[0]["event"], Value::Null);

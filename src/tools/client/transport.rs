@@ -101,7 +101,8 @@ impl Transport {
                 }
                 (Pong::Buffered, Line::Polling(_)) => unreachable!("polling has no buffer"),
                 (Pong::Posting(posting), _) => {
-                    posting.await?;
+                    // If the session has ended, the next poll says so, behind what has arrived.
+                    let _ = posting.await;
                     Pong::Sent
                 }
             };

@@ -1,0 +1,54 @@
+//! How much of a poll's answer is what an [`Outlet`](super::Outlet) has handed over.
+//!
+//! Engine.IO puts heartbeats and Socket.IO's own packets into the same answers. Counted with the
+//! rest, they would make a reader look as if it had fetched what it has not.
+
+/// The size of the events and acknowledgements in the answer to a poll, in bytes.
+pub fn event_bytes(body: &[u8], is_version_3: bool) -> u64 {
+    let Ok(text) = std::str::from_utf8(body) else { return body.len() as u64 };
+    let packets: Box<dyn Iterator<Item = &str>> = match is_version_3 {
+        true => Box::new(Counted(text)),
+        false => Box::new(text.split('\u{1e}')),
+    };
+    let is_event = |packet: &&str| packet.starts_with("42") || packet.starts_with("43");
+    packets.filter(is_event).map(|packet| packet.len() as u64).sum()
+}
+
+/// The packets of version 3: each behind its length in UTF-16 units and a colon.
+struct Counted<'a>(&'a str);
+
+impl<'a> Iterator for Counted<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let (length, rest) = self.0.split_once(':')?;
+        let mut left: usize = length.parse().ok()?;
+        let end = rest.char_indices().find(|(_, c)| {
+            let is_over = left == 0;
+            left = left.saturating_sub(c.len_utf16());
+            is_over
+        });
+        let (packet, rest) = rest.split_at(end.map_or(rest.len(), |(end, _)| end));
+        self.0 = rest;
+        Some(packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_events_and_acknowledgements_count() {
+        let body = "2\u{1e}42[\"a\",1]\u{1e}40{\"sid\":\"x\"}\u{1e}430[{}]\u{1e}6";
+        assert_eq!(event_bytes(body.as_bytes(), false), 9 + 7);
+        assert_eq!(event_bytes(b"", false), 0);
+    }
+
+    #[test]
+    fn version_3_counts_units_of_utf_16() {
+        let body = "1:39:42[\"🎉é\"]7:430[{}]";
+        assert_eq!(event_bytes(body.as_bytes(), true), 12 + 7);
+        assert_eq!(event_bytes(b"x", true), 0);
+    }
+}
