@@ -19,6 +19,7 @@ mod poller;
 mod process;
 mod record;
 mod replay;
+mod rooms;
 mod script;
 mod shared_database;
 mod slow_reader;
