@@ -2,7 +2,7 @@
 
 FROM rust:1-slim-bookworm AS builder
 WORKDIR /build
-# The dependencies are a layer of their own, built with stubs: it lasts as long as these two files.
+# Dependencies form a layer of their own, built with stubs. It stays valid until these two files change.
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches/load \
@@ -12,17 +12,17 @@ RUN mkdir -p src benches/load \
     && cp src/main.rs benches/micro.rs \
     && cargo build --release --locked
 COPY src src
-# The documentation of a module is in it.
+# A module includes this file as its documentation.
 COPY docs/conversations.md docs/
-# Cargo goes by the time of a file, and the stubs may be newer than the source.
+# Cargo compares file times, and the stubs may be newer than the source.
 RUN find src -name '*.rs' -exec touch {} + \
     && cargo build --release --locked \
     && mkdir /data
 
-# With glibc, because its allocator gives memory back when the crowd has gone. There is no shell.
+# This image has glibc, whose allocator returns memory after a peak. It has no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=builder /build/target/release/radio-istic /radio-istic
-# A new volume takes its owner from here.
+# A new volume takes its owner from this directory.
 COPY --from=builder --chown=nonroot:nonroot /data /data
 ENV HOST=0.0.0.0 SQLITE_PATH=/data/radio-istic.db
 VOLUME /data

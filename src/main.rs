@@ -19,14 +19,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Task>,
 
     #[command(flatten)]
     settings: Settings,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Task {
     Replay(replay::Arguments),
     Record(record::Arguments),
     Token(token::Arguments),
@@ -52,15 +52,15 @@ fn run() -> Result<ExitCode> {
     let Cli { command, settings } = Cli::parse();
     let done = match command {
         None => serve::run(&settings),
-        Some(Command::Replay(arguments)) => return replay::run(arguments),
-        Some(Command::Record(arguments)) => record::run(&arguments),
-        Some(Command::Token(arguments)) => token::run(&arguments, &settings),
-        Some(Command::Backup(arguments)) => file::back_up(&arguments),
-        Some(Command::Check(arguments)) => file::check(&arguments),
-        Some(Command::Export(arguments)) => file::export(&arguments),
-        Some(Command::Import(arguments)) => file::import(&arguments),
-        Some(Command::Migrate(arguments)) => migrate::run(&arguments),
-        Some(Command::Health(arguments)) => health::run(&arguments, &settings),
+        Some(Task::Replay(arguments)) => return replay::run(arguments),
+        Some(Task::Record(arguments)) => record::run(&arguments),
+        Some(Task::Token(arguments)) => token::run(&arguments, &settings),
+        Some(Task::Backup(arguments)) => file::back_up(&arguments),
+        Some(Task::Check(arguments)) => file::check(&arguments),
+        Some(Task::Export(arguments)) => file::export(&arguments),
+        Some(Task::Import(arguments)) => file::import(&arguments),
+        Some(Task::Migrate(arguments)) => migrate::run(&arguments),
+        Some(Task::Health(arguments)) => health::run(&arguments, &settings),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

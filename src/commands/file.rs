@@ -3,27 +3,30 @@
 use std::{
     fs::File,
     io::{BufReader, BufWriter, Write, stdin, stdout},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use radio_istic::storage::{Sqlite, SqliteFile};
+use radio_istic::{
+    config::Settings,
+    storage::{Sqlite, SqliteFile},
+};
 
 /// Which file is meant.
 #[derive(Args)]
 pub struct Source {
-    /// The SQLite file
-    #[arg(long, env = "SQLITE_PATH", value_name = "FILE", default_value = "radio-istic.db")]
-    sqlite_path: PathBuf,
+    /// The SQLite file [default: radio-istic.db]
+    #[arg(long, env = "SQLITE_PATH", value_name = "FILE")]
+    sqlite_path: Option<String>,
 }
 
 impl Source {
-    pub fn path(&self) -> Result<&Path> {
-        let is_kept = self.sqlite_path != Path::new(":memory:");
-        ensure!(is_kept, "SQLITE_PATH: a database in memory is in no file");
-        let is_empty = self.sqlite_path.as_os_str().is_empty();
-        Ok(if is_empty { Path::new("radio-istic.db") } else { &self.sqlite_path })
+    pub fn path(&self) -> Result<PathBuf> {
+        let settings = Settings { sqlite_path: self.sqlite_path.clone(), ..Settings::default() };
+        let path = settings.sqlite_path().text.unwrap_or_default();
+        ensure!(path != ":memory:", "SQLITE_PATH: a database in memory is in no file");
+        Ok(path.into())
     }
 }
 
@@ -72,17 +75,14 @@ pub struct Import {
 }
 
 pub fn back_up(Backup { copy, source }: &Backup) -> Result<()> {
-    let counts = SqliteFile::open(source.path()?)?.back_up(copy)?;
+    let counts = SqliteFile::open(&source.path()?)?.back_up(copy)?;
     anstream::println!("{}: {counts}", copy.display());
     Ok(())
 }
 
 pub fn check(Check { file, source }: &Check) -> Result<()> {
-    let path = match file {
-        Some(file) => file,
-        None => source.path()?,
-    };
-    let file = SqliteFile::open(path)?;
+    let path = file.clone().map_or_else(|| source.path(), Ok)?;
+    let file = SqliteFile::open(&path)?;
     let counts = file.check()?;
     let version = file.schema_version()?;
     anstream::println!("{}: good, schema version {version}, {counts}", path.display());
@@ -90,7 +90,7 @@ pub fn check(Check { file, source }: &Check) -> Result<()> {
 }
 
 pub fn export(Export { lines, source }: &Export) -> Result<()> {
-    let mut file = SqliteFile::open(source.path()?)?;
+    let mut file = SqliteFile::open(&source.path()?)?;
     let counts = match lines {
         None => {
             let mut to = BufWriter::new(stdout().lock());
@@ -113,7 +113,7 @@ pub fn export(Export { lines, source }: &Export) -> Result<()> {
 
 pub fn import(Import { lines, source }: &Import) -> Result<()> {
     let path = source.path()?;
-    let file = Sqlite::open(path).with_context(|| path.display().to_string())?;
+    let file = Sqlite::open(&path).with_context(|| path.display().to_string())?;
     let counts = match lines {
         None => file.import(stdin().lock()),
         Some(lines) => {

@@ -22,11 +22,10 @@ pub fn run(Arguments { url }: &Arguments, settings: &Settings) -> Result<()> {
     let url = match url {
         Some(url) => url.clone(),
         None => {
-            let given = |setting: &Option<String>| setting.clone().filter(|text| !text.is_empty());
-            let port = given(&settings.port).unwrap_or("3001".into());
+            let port = settings.port().text.unwrap_or_default();
             // A server that listens everywhere listens here.
-            let host = given(&settings.host).filter(|host| !matches!(&**host, "0.0.0.0" | "::"));
-            let host = host.unwrap_or("127.0.0.1".into());
+            let host = settings.host().text.filter(|host| !matches!(*host, "0.0.0.0" | "::"));
+            let host = host.unwrap_or("127.0.0.1").to_owned();
             let host = if host.contains(':') { format!("[{host}]") } else { host };
             Url::parse(&format!("http://{host}:{port}")).context("HOST and PORT")?
         }

@@ -23,7 +23,7 @@ pub struct Arguments {
 
 pub fn run(Arguments { to, source }: &Arguments) -> Result<()> {
     let path = source.path()?;
-    let messages = SqliteFile::open(path)?.counts()?.messages;
+    let messages = SqliteFile::open(&path)?.counts()?.messages;
     let settings = Settings {
         mongodb_uri: Some(to.clone()),
         sqlite_path: path.to_str().map(Into::into),
@@ -40,7 +40,7 @@ pub fn run(Arguments { to, source }: &Arguments) -> Result<()> {
     let style = "{bar:40} {pos}/{len} {elapsed_precise}";
     progress.set_style(ProgressStyle::with_template(style)?);
     let _entered = runtime.enter();
-    let counts = migrate(path, *options, &outbox, |count| progress.inc(count))?;
+    let counts = migrate(&path, *options, &outbox, |count| progress.inc(count))?;
     progress.finish_and_clear();
     anstream::println!(
         "{counts}: written to {place} and compared. Start the server with MONGODB_URI, and keep \

@@ -4,17 +4,21 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
+    str::FromStr,
     time::Duration,
 };
 
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use futures_util::{StreamExt, stream};
 use radio_istic::{
     client::TransportKind,
     transcript::{
-        Difference, Place, Script, Server, Settle, StorageKind, Transcript, parse_duration, play,
+        Difference, Script, Settle, Stage, StorageKind, Target, Transcript, parse_duration, play,
     },
 };
 use serde::Serialize;
@@ -52,7 +56,7 @@ pub struct Arguments {
     quiet: Duration,
 
     /// How the end of a step is known [default: ask, where the server answers as this one does]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = one_of::<Settle>(&Settle::NAMES))]
     settle: Option<Settle>,
 
     /// How many files are played at once [default: one for each CPU; with --url, 1]
@@ -60,11 +64,16 @@ pub struct Arguments {
     jobs: Option<NonZeroUsize>,
 
     /// The transport of clients that name none
-    #[arg(long, value_enum, default_value = "websocket")]
+    #[arg(long, value_parser = one_of::<TransportKind>(&TransportKind::NAMES), default_value = "websocket")]
     transport: TransportKind,
 
     /// Where servers of its own keep messages, unless a file says STORAGE
-    #[arg(long, value_enum, default_value = "sqlite", conflicts_with = "url")]
+    #[arg(
+        long,
+        value_parser = one_of::<StorageKind>(&StorageKind::NAMES),
+        default_value = "sqlite",
+        conflicts_with = "url"
+    )]
     storage: StorageKind,
 
     /// The MongoDB server for conversations on mongodb: each gets a database of its own
@@ -76,6 +85,14 @@ pub struct Arguments {
     sort_keys: bool,
 }
 
+/// Takes one of the names of a type, which the help shows.
+fn one_of<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = &'static str> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse())
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Text,
@@ -83,7 +100,7 @@ enum Format {
 }
 
 /// What came of a file.
-enum Outcome {
+enum Verdict {
     /// It had no answers.
     New(Transcript),
     Same,
@@ -106,17 +123,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode> {
 async fn replay_all(arguments: Arguments) -> Result<ExitCode> {
     let server = server(&arguments);
     let Arguments { files, accept, sort_keys, format, .. } = arguments;
-    let at_once = match (arguments.jobs, &server.place) {
+    let at_once = match (arguments.jobs, &server.target) {
         (Some(jobs), _) => jobs,
-        (None, Place::At(_)) => NonZeroUsize::MIN,
-        (None, Place::Own { .. }) => std::thread::available_parallelism()?,
+        (None, Target::At(_)) => NonZeroUsize::MIN,
+        (None, Target::Own { .. }) => std::thread::available_parallelism()?,
     };
     let mut outcomes = stream::iter(files)
         .map(|path| {
             let server = server.clone();
             let replaying = async move {
                 let outcome = replay(&path, &server, accept, sort_keys).await;
-                (path, outcome.unwrap_or_else(|error| Outcome::Impossible(format!("{error:#}"))))
+                (path, outcome.unwrap_or_else(|error| Verdict::Impossible(format!("{error:#}"))))
             };
             tokio::spawn(replaying)
         })
@@ -142,25 +159,25 @@ async fn replay_all(arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::from(codes.into_iter().max().unwrap_or_default()))
 }
 
-fn server(arguments: &Arguments) -> Server {
+fn server(arguments: &Arguments) -> Stage {
     let server = match &arguments.url {
-        Some(url) => Server::at(url),
+        Some(url) => Stage::at(url),
         None => {
             let mongodb_uri = arguments.mongodb_uri.clone().filter(|uri| !uri.is_empty());
-            let place = Place::Own { storage: arguments.storage, mongodb_uri };
-            Server { place, ..Server::own() }
+            let target = Target::Own { storage: arguments.storage, mongodb_uri };
+            Stage { target, ..Stage::own() }
         }
     };
     let Arguments { transport, timeout, quiet, settle, .. } = *arguments;
-    Server { transport, timeout, quiet, settle, ..server }
+    Stage { transport, timeout, quiet, settle, ..server }
 }
 
-async fn replay(path: &Path, server: &Server, accept: bool, sort_keys: bool) -> Result<Outcome> {
+async fn replay(path: &Path, server: &Stage, accept: bool, sort_keys: bool) -> Result<Verdict> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     let script = match Script::parse_bytes(&bytes) {
         Ok(script) => script,
         Err(unreadable) => {
-            return Ok(Outcome::Impossible(format!("{}:{unreadable}", path.display())));
+            return Ok(Verdict::Impossible(format!("{}:{unreadable}", path.display())));
         }
     };
     let has_answers = script.has_answers();
@@ -170,24 +187,24 @@ async fn replay(path: &Path, server: &Server, accept: bool, sort_keys: bool) -> 
     }
     let differences = if has_answers { transcript.differences() } else { Vec::new() };
     Ok(if transcript.stop().is_some() {
-        Outcome::Stopped(transcript, differences)
+        Verdict::Stopped(transcript, differences)
     } else if has_answers && differences.is_empty() {
-        Outcome::Same
+        Verdict::Same
     } else if accept {
         overwrite(path, &transcript.to_string())
             .with_context(|| format!("write {}", path.display()))?;
-        Outcome::Accepted
+        Verdict::Accepted
     } else if has_answers {
-        Outcome::Different(transcript, differences)
+        Verdict::Different(transcript, differences)
     } else {
-        Outcome::New(transcript)
+        Verdict::New(transcript)
     })
 }
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 
-impl Outcome {
+impl Verdict {
     fn name(&self) -> &'static str {
         match self {
             Self::New(_) => "new",

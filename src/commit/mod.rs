@@ -182,3 +182,46 @@ impl From<Error> for NotStored {
         Self { error, outcomes: Vec::new() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        contract::{Incoming, conversations::HISTORY_PAGE},
+        model::Window,
+        storage::Place,
+    };
+
+    fn send(message: &str) -> Proposal {
+        let payload =
+            format!(r#"{{"conversationId":"c1","recipientId":"bob","message":"{message}"}}"#);
+        let payload = serde_json::value::RawValue::from_string(payload).unwrap();
+        let incoming = Incoming { name: "send-message", payload: Some(&payload) };
+        let event = ClientEvent::decode(&incoming).unwrap();
+        Proposal { by: Actor::new("alice".parse().unwrap()), event }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_cannot_be_stored_fails_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("chat.db");
+        let storage = Arc::new(Storage::open(&Place::Sqlite(path.clone())).unwrap());
+        let poison = "
+            CREATE TRIGGER poison BEFORE INSERT ON messages WHEN new.content = 'poison'
+            BEGIN SELECT raise(ABORT, 'poisoned'); END";
+        rusqlite::Connection::open(path).unwrap().execute_batch(poison).unwrap();
+
+        let planner = Planner::new(None, false, false);
+        let mut writer = Writer { storage: storage.clone(), planner };
+        let batch = ["1", "poison", "2", "3"].map(send);
+        let outcomes = writer.commit(&batch.iter().collect::<Vec<_>>());
+
+        let sent: Vec<_> = outcomes.iter().map(Result::is_ok).collect();
+        assert_eq!(sent, [true, false, true, true]);
+        assert!(matches!(outcomes[1], Err(Refusal::StorageUnavailable)));
+        let conversation = "c1".parse().unwrap();
+        let history = storage.history(conversation, Window::Newest, HISTORY_PAGE).await.unwrap();
+        let contents: Vec<_> = history.entries.iter().map(|message| &*message.content).collect();
+        assert_eq!(contents, ["1", "2", "3"]);
+    }
+}

@@ -1,8 +1,8 @@
-//! The configuration: the only place that reads the environment.
+//! The configuration: settings that were checked.
 //!
 //! Every setting is an environment variable and a flag; a flag goes before the environment, the
-//! environment before `.env`. An empty value is as good as none. What cannot be used becomes one
-//! line that names the variable, the value and what is allowed.
+//! environment before `.env`. An empty value counts as none. An invalid value becomes a one-line
+//! error that names the variable, the value and what is allowed.
 
 mod settings;
 
@@ -11,6 +11,7 @@ use std::{
     io::IsTerminal,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Result, anyhow, bail};
@@ -23,7 +24,10 @@ use crate::{
     tokens::Tokens,
 };
 
-pub use settings::Settings;
+pub use settings::{Setting, Settings};
+
+/// How long a socket may have no user, where tokens are needed.
+const AUTHENTICATE_WITHIN: Duration = Duration::from_secs(60);
 
 impl Settings {
     /// Checks those settings that a conversation may choose, without using them.
@@ -75,30 +79,12 @@ pub fn load_dotenv() -> Result<()> {
 }
 
 impl Config {
-    /// Checks the settings. The error is one line for the operator. A `mongodb+srv` address is
-    /// looked up.
+    /// Checks the settings. The error is one line for the operator. The host of a `mongodb+srv`
+    /// address is looked up.
     pub async fn new(settings: &Settings) -> Result<Self> {
-        let on_platform =
-            ["FLY_APP_NAME", "RENDER"].into_iter().any(|name| env::var_os(name).is_some());
-        let default_host = if on_platform { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-        let host = match given(&settings.host) {
-            None => IpAddr::V4(default_host),
-            Some("localhost") => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Some(text) => text.parse().map_err(|_| {
-                unusable("HOST", text, "an IP address such as 127.0.0.1, 0.0.0.0 or ::")
-            })?,
-        };
-        let port = match given(&settings.port) {
-            None => 3001,
-            Some(text) => text
-                .parse()
-                .map_err(|_| unusable("PORT", text, "a TCP port from 0 (any free one) to 65535"))?,
-        };
-        let origins = origins(settings)?;
-        let has_demo = switch("DEMO", &settings.demo)?;
-        let has_metrics = switch("METRICS", &settings.metrics)?;
-        let path = Path::new(given(&settings.sqlite_path).unwrap_or("radio-istic.db"));
-        let storage = match given(&settings.mongodb_uri) {
+        let path = settings.sqlite_path().text.unwrap_or_default();
+        let path = Path::new(path);
+        let storage = match settings.mongodb_uri().text {
             None => Place::Sqlite(path.into()),
             Some(uri) => {
                 let options =
@@ -108,46 +94,60 @@ impl Config {
                 Place::Mongo { options: Box::new(options), outbox }
             }
         };
-        let address = SocketAddr::new(host, port);
-        let (tokens, limits) = (tokens(settings)?, limits(settings)?);
-        Ok(Self { address, storage, origins, has_demo, has_metrics, tokens, limits })
+        Ok(Self {
+            address: address(settings)?,
+            storage,
+            origins: origins(settings)?,
+            has_demo: settings.demo().is_on()?,
+            has_metrics: settings.metrics().is_on()?,
+            tokens: tokens(settings)?,
+            limits: limits(settings)?,
+        })
     }
+}
+
+fn address(settings: &Settings) -> Result<SocketAddr> {
+    let on_platform =
+        ["FLY_APP_NAME", "RENDER"].into_iter().any(|name| env::var_os(name).is_some());
+    let default_host = if on_platform { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    let host = match settings.host().text {
+        Some("localhost") => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        _ => settings
+            .host()
+            .parse("an IP address such as 127.0.0.1, 0.0.0.0 or ::")?
+            .unwrap_or(IpAddr::V4(default_host)),
+    };
+    let port = settings.port().parse("a TCP port from 0 (any free one) to 65535")?;
+    Ok(SocketAddr::new(host, port.unwrap_or_default()))
 }
 
 impl LogConfig {
     pub fn new(settings: &Settings) -> Result<Self> {
-        let filter = given(&settings.rust_log).unwrap_or("info");
-        let filter = EnvFilter::try_new(filter).map_err(|_| {
-            unusable("RUST_LOG", filter, "a filter such as info or radio_istic=debug")
-        })?;
-        let json = match given(&settings.log_format) {
+        let filter = settings.rust_log().parse("a filter such as info or radio_istic=debug")?;
+        let json = match settings.log_format().text {
             None => !std::io::stderr().is_terminal(),
             Some("text") => false,
             Some("json") => true,
-            Some(text) => return Err(unusable("LOG_FORMAT", text, "text or json")),
+            Some(text) => return Err(settings.log_format().invalid(text, "text or json")),
         };
-        Ok(Self { filter, json })
+        Ok(Self { filter: filter.unwrap_or_default(), json })
     }
 }
 
-/// Whose tokens let clients in; `None` in open mode.
+/// The key of those who sign tokens; `None` in open mode.
 pub fn tokens(settings: &Settings) -> Result<Option<Tokens>> {
+    let (secret, key) = (settings.jwt_secret(), settings.jwt_public_key());
     // An empty line in a deployment's form must not let everybody in.
-    for (variable, setting) in
-        [("JWT_SECRET", &settings.jwt_secret), ("JWT_PUBLIC_KEY", &settings.jwt_public_key)]
-    {
-        if setting.is_some() && given(setting).is_none() {
-            bail!("{variable}: it is empty; unset it if clients need no token");
+    for (given, setting) in [(secret, &settings.jwt_secret), (key, &settings.jwt_public_key)] {
+        if setting.is_some() && given.text.is_none() {
+            bail!("{}: it is empty; unset it if clients need no token", given.variable);
         }
     }
-    let tokens = match (given(&settings.jwt_secret), given(&settings.jwt_public_key)) {
+    let (audience, issuer) = (settings.jwt_audience(), settings.jwt_issuer());
+    let tokens = match (secret.text, key.text) {
         (None, None) => {
-            for (variable, setting) in
-                [("JWT_AUDIENCE", &settings.jwt_audience), ("JWT_ISSUER", &settings.jwt_issuer)]
-            {
-                if given(setting).is_some() {
-                    bail!("{variable}: it is of no use without JWT_SECRET or JWT_PUBLIC_KEY");
-                }
+            if let Some(given) = [audience, issuer].into_iter().find(|given| given.text.is_some()) {
+                bail!("{}: it is of no use without JWT_SECRET or JWT_PUBLIC_KEY", given.variable);
             }
             return Ok(None);
         }
@@ -164,57 +164,26 @@ pub fn tokens(settings: &Settings) -> Result<Option<Tokens>> {
             Tokens::verified_with(&pem).map_err(|reason| anyhow!("JWT_PUBLIC_KEY: {reason}"))?
         }
     };
-    Ok(Some(tokens.of(given(&settings.jwt_issuer)).meant_for(given(&settings.jwt_audience))))
-}
-
-/// What is on unless somebody turns it off.
-fn switch(variable: &str, setting: &Option<String>) -> Result<bool> {
-    match given(setting) {
-        None | Some("on") => Ok(true),
-        Some("off") => Ok(false),
-        Some(text) => Err(unusable(variable, text, "on or off")),
-    }
+    Ok(Some(tokens.of(issuer.text).meant_for(audience.text)))
 }
 
 fn origins(settings: &Settings) -> Result<Origins> {
-    let Some(text) = given(&settings.allowed_origins) else { return Ok(Origins::ThisMachine) };
+    let given = settings.allowed_origins();
+    let Some(text) = given.text else { return Ok(Origins::ThisMachine) };
     text.parse().map_err(|entry: String| {
-        let allowed = "origins such as https://chat.example.com, or * for all";
-        unusable("ALLOWED_ORIGINS", &entry, allowed)
+        given.invalid(&entry, "origins such as https://chat.example.com, or * for all")
     })
 }
 
 fn limits(settings: &Settings) -> Result<Limits> {
-    let mut limits = Limits::default();
-    match given(&settings.rate_limit) {
-        None => {}
-        Some("off") => limits.events = None,
-        Some(text) => {
-            let allowed = "a limit such as 20/s,burst=40, or off";
-            limits.events = Some(text.parse().map_err(|()| unusable("RATE_LIMIT", text, allowed))?);
-        }
-    }
-    match given(&settings.connection_limit) {
-        None => {}
-        Some("off") => limits.connections = None,
-        Some(text) => {
-            let allowed = "a limit such as 50/s,burst=500,open=2000, or off";
-            let limit = text.parse().map_err(|()| unusable("CONNECTION_LIMIT", text, allowed))?;
-            limits.connections = Some(limit);
-        }
-    }
-    if let Some(text) = given(&settings.trusted_proxy) {
-        let allowed = "the name of a header such as X-Forwarded-For";
-        let name = text.parse().map_err(|_| unusable("TRUSTED_PROXY", text, allowed))?;
-        limits.trusted_proxy = Some(name);
-    }
-    Ok(limits)
-}
-
-fn given(setting: &Option<String>) -> Option<&str> {
-    setting.as_deref().map(str::trim).filter(|text| !text.is_empty())
-}
-
-fn unusable(variable: &str, value: &str, allowed: &str) -> anyhow::Error {
-    anyhow!("{variable}: {value:?} is not {allowed}")
+    let events = "a limit such as 20/s,burst=40, or off";
+    let connections = "a limit such as 50/s,burst=500,open=2000, or off";
+    Ok(Limits {
+        events: settings.rate_limit().parse_unless_off(events)?,
+        connections: settings.connection_limit().parse_unless_off(connections)?,
+        trusted_proxy: settings
+            .trusted_proxy()
+            .parse("the name of a header such as X-Forwarded-For")?,
+        authenticate_within: AUTHENTICATE_WITHIN,
+    })
 }

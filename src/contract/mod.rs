@@ -14,7 +14,7 @@ pub mod users;
 
 pub use payload::{EventName, Incoming, Payload, Text, read};
 pub use refusal::Refusal;
-pub use reply::{Accepted, Packet, Refused, ServerEvent, encode};
+pub use reply::{Accepted, EncodedEvent, Refused, ServerEvent, encode};
 
 /// The largest WebSocket frame or polling request that a client may send, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1_000_000;

@@ -10,14 +10,14 @@ use super::Refusal;
 pub trait ServerEvent: Serialize {
     const NAME: &'static str;
 
-    fn encode(&self) -> Packet {
-        Packet { event: Self::NAME, payload: encode(self) }
+    fn encode(&self) -> EncodedEvent {
+        EncodedEvent { event: Self::NAME, payload: encode(self) }
     }
 }
 
 /// A server event, encoded once for any number of receivers.
 #[derive(Clone, Debug)]
-pub struct Packet {
+pub struct EncodedEvent {
     pub event: &'static str,
     pub payload: Box<RawValue>,
 }
@@ -86,7 +86,7 @@ impl<'a> Refused<'a> {
     }
 
     /// The `error` event about `event`, or about the socket itself.
-    pub fn event(&self, event: Option<&str>) -> Packet {
+    pub fn event(&self, event: Option<&str>) -> EncodedEvent {
         ErrorEvent {
             code: self.refusal.code(),
             message: &self.message,

@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     commit::Committed,
     contract::{
-        Accepted, Packet, ServerEvent, encode,
+        Accepted, EncodedEvent, ServerEvent, encode,
         messages::{Delivered, MessageDelivered, MessageSent, ReceiveMessage, Sent},
     },
     events::{Ack, Outcome, Step},
@@ -182,7 +182,7 @@ impl Delivery {
         &self,
         room: &Id,
         audience: &Conversation,
-        packet: &Packet,
+        packet: &EncodedEvent,
         chosen: impl Fn(SocketId, Option<&Id>) -> bool,
     ) {
         for (session, user) in self.sockets.hearing(room, audience) {

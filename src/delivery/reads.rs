@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Delivery, histories};
 use crate::{
     contract::Refusal,
-    events::{Answer, Question, Reply},
+    events::{Finding, Question, Reply},
     metrics,
     model::{Id, Page, PageLimit, Window},
     session::Request,
@@ -18,17 +18,17 @@ pub struct Read {
     request: Request,
     /// The room that the asker has entered by the event. A read that fails takes it back.
     entered: Option<Id>,
-    found: Found,
+    found: Fetched,
 }
 
-enum Found {
+enum Fetched {
     /// A page of history. `is_kept` says whether others may get the same page.
     History {
         conversation: Id,
         is_kept: bool,
         page: Result<Arc<Reply>>,
     },
-    Answer(Result<Answer>),
+    Finding(Result<Finding>),
 }
 
 impl Delivery {
@@ -56,14 +56,14 @@ impl Delivery {
                 None => Ok(Page::empty()),
             };
             let page = page.map(|page| Arc::new(histories::encode(&conversation, &page)));
-            Found::History { conversation, is_kept, page }
+            Fetched::History { conversation, is_kept, page }
         });
     }
 
     /// Asks a question elsewhere.
     pub fn ask(&mut self, request: Request, entered: Option<Id>, question: Question) {
         let storage = self.storage.clone();
-        self.read(request, entered, async move { Found::Answer(question.ask(storage).await) });
+        self.read(request, entered, async move { Fetched::Finding(question.ask(storage).await) });
     }
 
     /// Reads elsewhere; [`Self::answer`] follows.
@@ -71,7 +71,7 @@ impl Delivery {
         &mut self,
         request: Request,
         entered: Option<Id>,
-        finding: impl Future<Output = Found> + Send + 'static,
+        finding: impl Future<Output = Fetched> + Send + 'static,
     ) {
         self.pending_reads += 1;
         let reads = self.reads.clone();
@@ -87,13 +87,13 @@ impl Delivery {
     pub fn answer(&mut self, Read { request, entered, found }: Read) {
         self.pending_reads -= 1;
         let reply = match found {
-            Found::History { conversation, is_kept, page } => {
+            Fetched::History { conversation, is_kept, page } => {
                 if is_kept {
                     self.histories.read(&conversation, page.as_ref().ok());
                 }
                 page.map_err(|error| failure(&error))
             }
-            Found::Answer(answer) => {
+            Fetched::Finding(answer) => {
                 let completed = answer.map_err(|error| failure(&error));
                 completed.and_then(|answer| answer.complete(&self.presence)).map(Arc::new)
             }

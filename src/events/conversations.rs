@@ -1,6 +1,6 @@
 //! `join-conversation`, `leave-conversation`, `list-conversations`, `list-participants`.
 
-use super::{Ack, Actor, Answer, Decide, Event, Online, Outcome, Question, Reply, Step};
+use super::{Ack, Actor, Decide, Event, Finding, Online, Outcome, Question, Reply, Step};
 use crate::{
     contract::{
         Accepted, Refusal, ServerEvent,
@@ -99,7 +99,7 @@ impl Event for ListConversations {
         let limit = self.limit.unwrap_or(CONVERSATIONS_PAGE);
         let question = Question::new(async move |storage| {
             let page = storage.conversations_of(user, before, limit).await?;
-            Ok(Answer::new(|online| list(page, online)))
+            Ok(Finding::new(|online| list(page, online)))
         });
         Ok(Outcome::answering(Step::Read(question)))
     }
@@ -123,7 +123,7 @@ impl Event for ListParticipants {
         let conversation = self.conversation_id.clone();
         let question = Question::new(async move |storage| {
             let stored = storage.participants_of(conversation, TOLD_PARTICIPANTS).await?;
-            Ok(Answer::new(|online| {
+            Ok(Finding::new(|online| {
                 let participants = stored.into_iter().map(|user| seen(user, online)).collect();
                 Ok(Reply { event: None, ack: Accepted::encode(ParticipantList { participants }) })
             }))

@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub use actor::Actor;
-pub use outcome::{Ack, Answer, Online, Outcome, Question, Reply, Step};
+pub use outcome::{Ack, Finding, Online, Outcome, Question, Reply, Step};
 pub use planner::{Decide, Plan, Planner};
 
 /// What every event has to say about itself. The methods are required on purpose: a new event

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    contract::{Accepted, Packet, Refusal, users::User},
+    contract::{Accepted, EncodedEvent, Refusal, users::User},
     model::{Conversation, Id, Message, PageLimit, Profile, Window},
     storage::Storage,
 };
@@ -49,12 +49,12 @@ pub enum Step {
         message: Arc<Message>,
         audience: Conversation,
     },
-    ToAsker(Packet),
+    ToAsker(EncodedEvent),
     /// To the sockets in the room and those of the participants, each once.
     ToRoom {
         room: Id,
         audience: Conversation,
-        packet: Packet,
+        packet: EncodedEvent,
     },
     TypingBegins {
         conversation: Id,
@@ -100,28 +100,28 @@ impl Ack {
 /// A read whose answer is the acknowledgement. It is asked off the writer and off delivery.
 pub struct Question(Box<dyn FnOnce(Arc<Storage>) -> Asking + Send>);
 
-type Asking = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = Result<Finding>> + Send>>;
 
 impl Question {
     pub fn new<F>(ask: impl FnOnce(Arc<Storage>) -> F + Send + 'static) -> Self
     where
-        F: Future<Output = Result<Answer>> + Send + 'static,
+        F: Future<Output = Result<Finding>> + Send + 'static,
     {
         Self(Box::new(|storage| Box::pin(ask(storage))))
     }
 
-    pub async fn ask(self, storage: Arc<Storage>) -> Result<Answer> {
+    pub async fn ask(self, storage: Arc<Storage>) -> Result<Finding> {
         (self.0)(storage).await
     }
 }
 
 /// What was read. Delivery completes it in its turn, because who is online changes with every
 /// event that it delivers.
-pub struct Answer(Box<Complete>);
+pub struct Finding(Box<Complete>);
 
 type Complete = dyn FnOnce(&dyn Online) -> Result<Reply, Refusal> + Send;
 
-impl Answer {
+impl Finding {
     pub fn new(
         complete: impl FnOnce(&dyn Online) -> Result<Reply, Refusal> + Send + 'static,
     ) -> Self {
@@ -135,7 +135,7 @@ impl Answer {
 
 /// What a read tells the asker.
 pub struct Reply {
-    pub event: Option<Packet>,
+    pub event: Option<EncodedEvent>,
     pub ack: Box<RawValue>,
 }
 

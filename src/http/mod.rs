@@ -14,6 +14,7 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
+use socketioxide::socket::Sid;
 use tower_http::{
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
     timeout::TimeoutBody,
@@ -75,42 +76,11 @@ pub fn router(app: App, sockets: Service) -> Router {
         .with_state(app)
 }
 
-/// Refuses pages of foreign origins, on every request: WebSockets know no CORS, and polling
-/// requests take effect before CORS hides their answers.
+/// Lets requests to `/socket.io` pass that may, and counts what polls fetch.
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    if !app.origins.allow(request.headers()) {
-        let origin = request.headers().get(header::ORIGIN);
-        let reason = Reject::ForeignOrigin.as_str();
-        tracing::info!(?origin, reason, "connection refused");
-        metrics::refused(reason);
-        return (StatusCode::FORBIDDEN, "This origin is not allowed.\n").into_response();
-    }
     let session = parameter(&request, "sid").and_then(|sid| sid.parse().ok());
-    if session.is_none() && app.gateway.is_closing() {
-        // Engine.IO would open a session that no namespace takes, and clients would give up.
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    if session.is_none() {
-        match app.permit(&request) {
-            // It is kept as long as the session is.
-            Ok(permit) => drop(request.extensions_mut().insert(permit.map(Arc::new))),
-            Err(reason) => {
-                let headers = [(header::RETRY_AFTER, "1")];
-                let body = format!("{}\n", reason.as_str());
-                return (StatusCode::TOO_MANY_REQUESTS, headers, body).into_response();
-            }
-        }
-        request.extensions_mut().insert(app.gateway.transport_begins());
-    }
-    if parameter(&request, "transport").is_some_and(|transport| transport == "websocket")
-        && let Some(via) = request.extensions().get::<Via>().cloned()
-    {
-        if let Some(session) = session
-            && !app.gateway.may_upgrade(session).await
-        {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
-        }
-        app.gateway.websocket_requested(session, &via);
+    if let Err(refusal) = app.check(&mut request, session).await {
+        return *refusal;
     }
     let poll = session.filter(|_| request.method() == Method::GET);
     let is_version_3 = parameter(&request, "EIO") == Some("3");
@@ -130,6 +100,54 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
 }
 
 impl App {
+    /// Refuses pages of foreign origins on every request (WebSockets know no CORS, and polling
+    /// requests take effect before CORS hides their answers), sessions that are too many, and
+    /// upgrades that would lose packets.
+    async fn check(
+        &self,
+        request: &mut Request,
+        session: Option<Sid>,
+    ) -> Result<(), Box<Response>> {
+        if !self.origins.allow(request.headers()) {
+            let origin = request.headers().get(header::ORIGIN);
+            let reason = Reject::ForeignOrigin.as_str();
+            tracing::info!(?origin, reason, "connection refused");
+            metrics::refused(reason);
+            let refusal = (StatusCode::FORBIDDEN, "This origin is not allowed.\n");
+            return Err(Box::new(refusal.into_response()));
+        }
+        if session.is_none() {
+            self.begin(request)?;
+        }
+        let is_websocket = parameter(request, "transport") == Some("websocket");
+        if is_websocket && let Some(via) = request.extensions().get::<Via>().cloned() {
+            if let Some(session) = session
+                && !self.gateway.may_upgrade(session).await
+            {
+                return Err(Box::new(StatusCode::SERVICE_UNAVAILABLE.into_response()));
+            }
+            self.gateway.websocket_requested(session, &via);
+        }
+        Ok(())
+    }
+
+    /// A session begins with this request, if one more may.
+    fn begin(&self, request: &mut Request) -> Result<(), Box<Response>> {
+        if self.gateway.is_closing() {
+            // Engine.IO would open a session that no namespace takes, and clients would give up.
+            return Err(Box::new(StatusCode::SERVICE_UNAVAILABLE.into_response()));
+        }
+        let permit = self.permit(request).map_err(|reason| {
+            let headers = [(header::RETRY_AFTER, "1")];
+            let body = format!("{}\n", reason.as_str());
+            Box::new((StatusCode::TOO_MANY_REQUESTS, headers, body).into_response())
+        })?;
+        // It is kept as long as the session is.
+        request.extensions_mut().insert(permit.map(Arc::new));
+        request.extensions_mut().insert(self.gateway.transport_begins());
+        Ok(())
+    }
+
     /// Whether one more session may begin at the client's address.
     /// An error is why not.
     fn permit(&self, request: &Request) -> Result<Option<Permit>, Reject> {
@@ -214,13 +232,13 @@ async fn health(State(app): State<App>) -> impl IntoResponse {
         /// Seconds.
         uptime: f64,
         version: &'static str,
-        storage: Storage,
+        storage: StorageReport,
         connections: usize,
         online_users: usize,
     }
 
     #[derive(Serialize)]
-    struct Storage {
+    struct StorageReport {
         backend: &'static str,
         connected: bool,
         /// Changes that are confirmed and not yet in the database. SQLite has none.
@@ -234,7 +252,7 @@ async fn health(State(app): State<App>) -> impl IntoResponse {
         status: if storage.is_connected { "healthy" } else { "degraded" },
         uptime: app.gauges.uptime().as_secs_f64(),
         version: env!("CARGO_PKG_VERSION"),
-        storage: Storage {
+        storage: StorageReport {
             backend: storage.backend,
             connected: storage.is_connected,
             pending: storage.pending,

@@ -40,22 +40,6 @@ pub struct ConnectionLimit {
     open: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        let rate = |per_second, burst| Rate {
-            per_second: NonZeroU32::new(per_second).expect("not 0"),
-            burst: NonZeroU32::new(burst).expect("not 0"),
-        };
-        Self {
-            events: Some(rate(20, 40)),
-            // A campus or an office stands behind one address.
-            connections: Some(ConnectionLimit { rate: rate(50, 500), open: 2_000 }),
-            trusted_proxy: None,
-            authenticate_within: Duration::from_secs(60),
-        }
-    }
-}
-
 impl Rate {
     fn quota(self) -> Quota {
         Quota::per_second(self.per_second).allow_burst(self.burst)
@@ -116,9 +100,13 @@ mod tests {
 
     #[test]
     fn limits_are_read_as_they_are_documented() {
-        let limits = Limits::default();
-        assert_eq!("20/s,burst=40".parse(), Ok(limits.events.unwrap()));
-        assert_eq!("50/s, burst=500, open=2000".parse(), Ok(limits.connections.unwrap()));
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let rate =
+            |per_second, burst| Rate { per_second: number(per_second), burst: number(burst) };
+        assert_eq!("20/s,burst=40".parse(), Ok(rate(20, 40)));
+        let limit = ConnectionLimit { rate: rate(50, 500), open: 2_000 };
+        assert_eq!("50/s, burst=500, open=2000".parse(), Ok(limit));
+        assert_eq!("50/s,burst=500".parse(), Ok(limit));
         for text in ["", "20", "0/s", "20/m", "20/s,burst=0", "20/s,burst", "20/s,x=1", "-1/s"] {
             assert_eq!(text.parse::<Rate>(), Err(()), "{text}");
         }

@@ -20,11 +20,11 @@ const QUIET: Duration = Duration::from_secs(2);
 /// Counts the events of one socket.
 pub struct Throttle {
     limiter: RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>,
-    refused: Option<Refused>,
+    refused: Option<Refusals>,
 }
 
 /// Since when, and when last, events were too many.
-struct Refused {
+struct Refusals {
     first: Instant,
     last: Instant,
 }
@@ -50,7 +50,7 @@ impl Throttle {
         let now = Instant::now();
         let refused = match &mut self.refused {
             Some(refused) if now - refused.last < QUIET => refused,
-            refused => refused.insert(Refused { first: now, last: now }),
+            refused => refused.insert(Refusals { first: now, last: now }),
         };
         refused.last = now;
         if now - refused.first >= PATIENCE {

@@ -18,11 +18,11 @@ use tokio::io::ReadBuf;
 #[derive(Debug, Default)]
 pub struct Gate {
     is_armed: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<GateState>,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum GateState {
     /// The next bytes are expected to begin with the client's first frame.
     #[default]
     BeforeConnect,
@@ -47,19 +47,19 @@ impl Gate {
     pub fn release(&self) {
         let mut state = self.lock();
         match &mut *state {
-            State::Held { rest, reader } => {
+            GateState::Held { rest, reader } => {
                 let reader = reader.take();
-                *state = State::Released { rest: std::mem::take(rest) };
+                *state = GateState::Released { rest: std::mem::take(rest) };
                 drop(state);
                 if let Some(reader) = reader {
                     reader.wake();
                 }
             }
             // An old client is connected without asking for it.
-            State::BeforeConnect | State::InConnect(_) => {
+            GateState::BeforeConnect | GateState::InConnect(_) => {
                 self.is_armed.store(false, Ordering::Release)
             }
-            State::Released { .. } => {}
+            GateState::Released { .. } => {}
         }
     }
 
@@ -69,12 +69,12 @@ impl Gate {
             return None;
         }
         match &mut *self.lock() {
-            State::BeforeConnect | State::InConnect(_) => None,
-            State::Held { reader, .. } => {
+            GateState::BeforeConnect | GateState::InConnect(_) => None,
+            GateState::Held { reader, .. } => {
                 *reader = Some(waker.clone());
                 Some(Poll::Pending)
             }
-            State::Released { rest } => {
+            GateState::Released { rest } => {
                 let length = rest.len().min(buffer.remaining());
                 buffer.put_slice(&rest[..length]);
                 rest.drain(..length);
@@ -94,20 +94,20 @@ impl Gate {
         let mut state = self.lock();
         let bytes = &buffer.filled()[start..];
         let connect = match &*state {
-            State::InConnect(length) => Some(*length),
+            GateState::InConnect(length) => Some(*length),
             _ => connect_frame_length(bytes),
         };
         match connect {
             Some(length) if length <= bytes.len() => {
-                *state = State::Held { rest: bytes[length..].into(), reader: None };
+                *state = GateState::Held { rest: bytes[length..].into(), reader: None };
                 buffer.set_filled(start + length);
             }
-            Some(length) => *state = State::InConnect(length - bytes.len()),
+            Some(length) => *state = GateState::InConnect(length - bytes.len()),
             None => self.is_armed.store(false, Ordering::Release),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -54,39 +54,20 @@ pub async fn serve(
             accepted = accept(&listener) => accepted,
         };
         let (tcp, peer) = accepted;
-        let permit = match permit(addresses.as_ref(), peer.ip()) {
-            Ok(permit) => permit,
+        match permit(addresses.as_ref(), peer.ip()) {
+            Ok(permit) => {
+                // Chat messages are small and each is wanted at once. A peer that is gone already
+                // will show when it is read.
+                let _ = tcp.set_nodelay(true);
+                let connection = Arc::new(Connection::new(tcp, peer.ip(), permit));
+                tokio::spawn(converse(http.clone(), connection, app.clone(), stopped.clone()));
+            }
             Err(reason) => {
                 tracing::info!(address = %peer.ip(), reason = reason.as_str(), "connection refused");
                 metrics::refused(reason.as_str());
                 refuse(&tcp);
-                continue;
             }
-        };
-        // Chat messages are small and each is wanted at once. A peer that is gone already will
-        // show when it is read.
-        let _ = tcp.set_nodelay(true);
-        let connection = Arc::new(Connection::new(tcp, peer.ip(), permit));
-        let via = Via(Arc::downgrade(&connection));
-        let app = app.clone();
-        let answer = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(via.clone());
-            app.clone().oneshot(request.map(Body::new))
-        });
-        let stream = TokioIo::new(Stream::new(connection));
-        let connection = http.serve_connection(stream, answer).with_upgrades();
-        let mut stopped = stopped.clone();
-        tokio::spawn(async move {
-            tokio::pin!(connection);
-            // A client that goes away, or sends no HTTP, has ended its connection and no more.
-            tokio::select! {
-                _ = &mut connection => {}
-                _ = stopped.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
-            }
-        });
+        }
     }
     drop(listener);
     stop_serving.await;
@@ -94,6 +75,31 @@ pub async fn serve(
     // Each connection has a receiver until it ends.
     let _ = stop.send(());
     stop.closed().await;
+}
+
+/// Serves HTTP on one connection, until it ends or `stopped` changes.
+async fn converse(
+    http: http1::Builder,
+    connection: Arc<Connection>,
+    app: Router,
+    mut stopped: watch::Receiver<()>,
+) {
+    let via = Via(Arc::downgrade(&connection));
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(via.clone());
+        app.clone().oneshot(request.map(Body::new))
+    });
+    let stream = TokioIo::new(Stream::new(connection));
+    let connection = http.serve_connection(stream, answer).with_upgrades();
+    tokio::pin!(connection);
+    // A client that goes away, or sends no HTTP, has ended its connection and no more.
+    tokio::select! {
+        _ = &mut connection => {}
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
 }
 
 /// The next connection.

@@ -24,7 +24,7 @@ use socketioxide::{
 use tokio::sync::Notify;
 
 use crate::{
-    contract::{Packet, Refusal, Refused},
+    contract::{EncodedEvent, Refusal, Refused},
     limits::Disconnect,
     metrics,
     net::Connection,
@@ -93,7 +93,7 @@ impl Outlet {
         self.progress.notify_waiters();
     }
 
-    pub fn emit(&self, packet: &Packet) {
+    pub fn emit(&self, packet: &EncodedEvent) {
         // `42["event",payload]`
         let length = packet.event.len() + packet.payload.get().len() + 7;
         self.send(length, |socket| socket.emit(packet.event, &*packet.payload));

@@ -7,7 +7,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Identity, Session};
 use crate::{
-    contract::{EventName, Packet, Refusal, Refused, ServerEvent},
+    contract::{EncodedEvent, EventName, Refusal, Refused, ServerEvent},
     metrics,
     model::Id,
 };
@@ -57,7 +57,7 @@ impl Request {
         self.send(&event.encode());
     }
 
-    pub fn send(&self, packet: &Packet) {
+    pub fn send(&self, packet: &EncodedEvent) {
         self.session.outlet.emit(packet);
     }
 

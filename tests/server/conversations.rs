@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use radio_istic::{
     client::TransportKind,
-    transcript::{Place, Server, StorageKind, replay},
+    transcript::{Stage, StorageKind, Target, replay},
 };
 
 use crate::{mongo, support::package};
 
 /// Plays a conversation and compares what everybody received with the snapshot. It is the same one
 /// for every storage and every transport: clients cannot tell them apart.
-async fn transcript_matches(name: &str, server: &Server) {
+async fn transcript_matches(name: &str, server: &Stage) {
     let path = conversation(name);
     let transcript = replay(&path, server).await.unwrap_or_else(|error| panic!("{error:#}"));
 
@@ -33,16 +33,16 @@ pub fn conversations() -> Vec<PathBuf> {
     files.map(|file| file.unwrap().path()).collect()
 }
 
-fn over_polling() -> Server {
-    Server { transport: TransportKind::Polling, ..Server::own() }
+fn over_polling() -> Stage {
+    Stage { transport: TransportKind::Polling, ..Stage::own() }
 }
 
-pub async fn on_mongodb() -> Option<Server> {
-    let place = Place::Own {
+pub async fn on_mongodb() -> Option<Stage> {
+    let target = Target::Own {
         storage: StorageKind::Mongodb,
         mongodb_uri: Some(mongo::shared_uri("").await?),
     };
-    Some(Server { place, ..Server::own() })
+    Some(Stage { target, ..Stage::own() })
 }
 
 macro_rules! conversations {
@@ -53,7 +53,7 @@ macro_rules! conversations {
 
                 #[tokio::test(flavor = "multi_thread")]
                 async fn on_sqlite() {
-                    transcript_matches($name, &Server::own()).await;
+                    transcript_matches($name, &Stage::own()).await;
                 }
 
                 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,7 @@ mod record;
 mod replay;
 mod rooms;
 mod script;
+mod settings;
 mod shared_database;
 mod slow_reader;
 mod storage;

@@ -10,7 +10,7 @@ use std::{
 
 use radio_istic::{
     client::TransportKind,
-    transcript::{Server, replay},
+    transcript::{Stage, replay},
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -265,11 +265,11 @@ fn an_acknowledgement_is_waited_for_also_where_the_clock_ends_a_step() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_replay_says_the_same() {
     let times = std::env::var("REPLAYS").map_or(2, |times| times.parse().unwrap());
-    let polling = Server { transport: TransportKind::Polling, ..Server::own() };
+    let polling = Stage { transport: TransportKind::Polling, ..Stage::own() };
     let mongodb = on_mongodb().await;
     // Each with how many may be played at once: the pollers wait for the heartbeat of one that has
     // vanished, and they all share a MongoDB server.
-    let servers = [(Some(Server::own()), 10), (Some(polling), 100), (mongodb, 10)];
+    let servers = [(Some(Stage::own()), 10), (Some(polling), 100), (mongodb, 10)];
     let servers: Vec<_> = servers
         .into_iter()
         .filter_map(|(server, at_once)| Some((server?, Arc::new(Semaphore::new(at_once)))))

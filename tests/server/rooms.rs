@@ -104,8 +104,7 @@ fn no_room_uses_one_after_it() {
 #[test]
 fn an_arrow_that_points_back_would_be_seen() {
     // With the order reversed, nearly all do.
-    let (violations, _) =
-        violations(|room| ROOMS.iter().rev().position(|other| *other == room));
+    let (violations, _) = violations(|room| ROOMS.iter().rev().position(|other| *other == room));
     for seen in ["commit/mod.rs: storage", "outlet/mod.rs: net", "events/users.rs: contract"] {
         assert!(violations.iter().any(|violation| violation == seen), "{seen}: {violations:#?}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::{collection::vec, option, prelude::*};
 use radio_istic::{
     client::{Options, TransportKind},
-    transcript::{Action, Answer, Content, Script, Setting, Step, What},
+    transcript::{Action, Answer, Content, Script, ScriptStep, ServerSetting, What},
 };
 use serde_json::Value;
 
@@ -68,11 +68,11 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ScriptStep> {
     prop_oneof![
-        8 => (client(), action()).prop_map(|(client, action)| Step::Client { client, action }),
-        1 => duration().prop_map(Step::Pause),
-        1 => Just(Step::Restart),
+        8 => (client(), action()).prop_map(|(client, action)| ScriptStep::Client { client, action }),
+        1 => duration().prop_map(ScriptStep::Pause),
+        1 => Just(ScriptStep::Restart),
     ]
 }
 
@@ -92,7 +92,7 @@ fn contents() -> impl Strategy<Value = Vec<Content>> {
     let settings = values.prop_map(|(storage, limit)| {
         let named = [("STORAGE", storage), ("RATE_LIMIT", limit)];
         let given = |(name, value): (&str, Option<String>)| {
-            Some(Setting { name: name.to_owned(), value: value? })
+            Some(ServerSetting { name: name.to_owned(), value: value? })
         };
         named.into_iter().filter_map(given).collect::<Vec<_>>()
     });
@@ -100,7 +100,7 @@ fn contents() -> impl Strategy<Value = Vec<Content>> {
         let mut clients = Vec::new();
         let mut played = Vec::new();
         for (step, answers) in steps {
-            if let Step::Client { client, .. } = &step {
+            if let ScriptStep::Client { client, .. } = &step {
                 clients.push(client.clone());
             }
             clients.extend(answers.iter().map(|answer| answer.client.clone()));
@@ -108,7 +108,7 @@ fn contents() -> impl Strategy<Value = Vec<Content>> {
             played.extend(answers.into_iter().map(Content::Answer));
         }
         let connects = clients.into_iter().map(|client| {
-            Content::Step(Step::Client { client, action: Action::Connect(Box::default()) })
+            Content::Step(ScriptStep::Client { client, action: Action::Connect(Box::default()) })
         });
         settings.into_iter().map(Content::Setting).chain(connects).chain(played).collect()
     })

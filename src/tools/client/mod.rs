@@ -7,7 +7,7 @@
 pub mod packet;
 mod transport;
 
-use std::{collections::VecDeque, fmt};
+use std::{collections::VecDeque, fmt, str::FromStr};
 
 use anyhow::{Context, Result, bail};
 use axum::http::StatusCode;
@@ -55,12 +55,28 @@ pub struct Options {
     pub transports: Option<[TransportKind; 1]>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     #[default]
     Websocket,
     Polling,
+}
+
+impl TransportKind {
+    pub const NAMES: [&str; 2] = ["websocket", "polling"];
+}
+
+impl FromStr for TransportKind {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "websocket" => Ok(Self::Websocket),
+            "polling" => Ok(Self::Polling),
+            _ => Err("expected websocket or polling"),
+        }
+    }
 }
 
 impl Options {

@@ -21,11 +21,11 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// An open Engine.IO session. What it receives, it reads only when it is asked; asking may be
 /// given up at any time without losing anything.
 pub(super) struct Transport {
-    line: Line,
+    line: Wire,
     pong: Pong,
 }
 
-enum Line {
+enum Wire {
     WebSocket(Box<WebSocketStream<MaybeTlsStream<TcpStream>>>),
     Polling(Polling),
 }
@@ -48,15 +48,15 @@ impl Transport {
         let headers = headers(options)?;
         let line = match options.transport() {
             TransportKind::Websocket => open_websocket(base, options, headers).await?,
-            TransportKind::Polling => Line::Polling(Polling::open(base, options, headers).await?),
+            TransportKind::Polling => Wire::Polling(Polling::open(base, options, headers).await?),
         };
         Ok(Self { line, pong: Pong::default() })
     }
 
     pub async fn send(&mut self, packet: String) -> Result<()> {
         match &mut self.line {
-            Line::WebSocket(socket) => Ok(socket.send(Message::text(packet)).await?),
-            Line::Polling(polling) => polling.post(packet).await,
+            Wire::WebSocket(socket) => Ok(socket.send(Message::text(packet)).await?),
+            Wire::Polling(polling) => polling.post(packet).await,
         }
     }
 
@@ -65,12 +65,12 @@ impl Transport {
         loop {
             self.send_pong().await?;
             let packet = match &mut self.line {
-                Line::WebSocket(socket) => match socket.next().await.transpose()? {
+                Wire::WebSocket(socket) => match socket.next().await.transpose()? {
                     None | Some(Message::Close(_)) => return Ok(None),
                     Some(Message::Text(text)) => text.to_string(),
                     Some(_) => continue,
                 },
-                Line::Polling(polling) => match polling.receive().await? {
+                Wire::Polling(polling) => match polling.receive().await? {
                     None => return Ok(None),
                     Some(packet) => packet,
                 },
@@ -88,18 +88,18 @@ impl Transport {
         loop {
             let next = match (&mut self.pong, &mut self.line) {
                 (Pong::Sent, _) => return Ok(()),
-                (Pong::Owed, Line::WebSocket(socket)) => {
+                (Pong::Owed, Wire::WebSocket(socket)) => {
                     socket.feed(Message::text(engine::PONG)).await?;
                     Pong::Buffered
                 }
-                (Pong::Owed, Line::Polling(polling)) => {
+                (Pong::Owed, Wire::Polling(polling)) => {
                     Pong::Posting(Box::pin(polling.post(engine::PONG.into())))
                 }
-                (Pong::Buffered, Line::WebSocket(socket)) => {
+                (Pong::Buffered, Wire::WebSocket(socket)) => {
                     socket.flush().await?;
                     Pong::Sent
                 }
-                (Pong::Buffered, Line::Polling(_)) => unreachable!("polling has no buffer"),
+                (Pong::Buffered, Wire::Polling(_)) => unreachable!("polling has no buffer"),
                 (Pong::Posting(posting), _) => {
                     // If the session has ended, the next poll says so, behind what has arrived.
                     let _ = posting.await;
@@ -113,8 +113,8 @@ impl Transport {
     /// Ends the session, and returns when the server knows.
     pub async fn close(mut self) -> Result<()> {
         match &mut self.line {
-            Line::WebSocket(socket) => Ok((**socket).close(None).await?),
-            Line::Polling(polling) => polling.post(engine::CLOSE.into()).await,
+            Wire::WebSocket(socket) => Ok((**socket).close(None).await?),
+            Wire::Polling(polling) => polling.post(engine::CLOSE.into()).await,
         }
     }
 }
@@ -123,7 +123,7 @@ async fn open_websocket(
     base: &Url,
     options: &Options,
     headers: HeaderMap,
-) -> Result<Line, ConnectError> {
+) -> Result<Wire, ConnectError> {
     let mut url = handshake_url(base, options, "websocket");
     let scheme = if matches!(base.scheme(), "https" | "wss") { "wss" } else { "ws" };
     url.set_scheme(scheme).map_err(|()| anyhow!("{base} is no address of a server"))?;
@@ -136,7 +136,7 @@ async fn open_websocket(
             let opened = opened.map_err(anyhow::Error::from)?;
             let is_open = matches!(&opened, Message::Text(text) if text.starts_with(engine::OPEN));
             ensure_open(is_open, &opened)?;
-            Ok(Line::WebSocket(Box::new(socket)))
+            Ok(Wire::WebSocket(Box::new(socket)))
         }
         Err(tungstenite::Error::Http(response)) => Err(ConnectError::Status(response.status())),
         Err(error) => Err(ConnectError::Unreachable(error.into())),

@@ -19,7 +19,7 @@ const OWN_PARAMETERS: [&str; 5] = ["EIO", "transport", "sid", "t", "b64"];
 const COME_BACK: Duration = Duration::from_secs(2);
 
 /// An Engine.IO session, which may change from polling to a WebSocket.
-pub(super) struct Link {
+pub(super) struct Relay {
     recording: Arc<Recording>,
     /// What the client's handshake says.
     options: Options,
@@ -29,7 +29,7 @@ pub(super) struct Link {
     requests: AtomicUsize,
 }
 
-impl Link {
+impl Relay {
     /// The session that this handshake opens.
     pub fn new(recording: &Arc<Recording>, parts: &Parts) -> Arc<Self> {
         let (session, requests) = (Mutex::default(), AtomicUsize::default());
@@ -109,12 +109,12 @@ impl Link {
 
 /// A poll under way. A client that breaks it off, and does not come back, has vanished.
 pub(super) struct Poll<'a> {
-    link: &'a Arc<Link>,
+    link: &'a Arc<Relay>,
     is_answered: bool,
 }
 
 impl<'a> Poll<'a> {
-    pub fn new(link: &'a Arc<Link>) -> Self {
+    pub fn new(link: &'a Arc<Relay>) -> Self {
         Self { link, is_answered: false }
     }
 

@@ -8,6 +8,7 @@
 mod link;
 mod proxy;
 mod recording;
+mod text;
 mod websocket;
 
 pub use proxy::router;

@@ -22,7 +22,7 @@ use tokio_tungstenite::{
 use url::Url;
 
 use super::{
-    link::{Link, Poll, parameter},
+    link::{Poll, Relay, parameter},
     recording::Recording,
     websocket::join,
 };
@@ -60,7 +60,7 @@ struct Proxy {
     http: reqwest::Client,
     recording: Arc<Recording>,
     /// The Engine.IO sessions that began by polling.
-    links: Arc<Mutex<HashMap<String, Arc<Link>>>>,
+    links: Arc<Mutex<HashMap<String, Arc<Relay>>>>,
 }
 
 async fn pass_on(State(proxy): State<Proxy>, request: Request) -> Response {
@@ -104,7 +104,7 @@ impl Proxy {
     }
 
     /// Passes on what a client posts, a packet at a time, each when it is its turn.
-    async fn post(&self, parts: &Parts, body: &[u8], link: &Arc<Link>) -> Result<Response> {
+    async fn post(&self, parts: &Parts, body: &[u8], link: &Arc<Relay>) -> Result<Response> {
         let text = std::str::from_utf8(body).context("the request is no text")?;
         let mut last = None;
         for packet in text.split(engine::SEPARATOR) {
@@ -165,7 +165,7 @@ impl Proxy {
                 let (link, is_session) = match proxy.link(&parts) {
                     Some(link) => (Some(link), false),
                     None if is_recorded(&parts) => {
-                        (Some(Link::new(&proxy.recording, &parts)), true)
+                        (Some(Relay::new(&proxy.recording, &parts)), true)
                     }
                     None => (None, true),
                 };
@@ -190,16 +190,16 @@ impl Proxy {
         let packet = body.split(engine::SEPARATOR).next().unwrap_or_default();
         let open = packet.strip_prefix(engine::OPEN).map(serde_json::from_str);
         if let Some(Ok(Open { sid })) = open {
-            self.links().insert(sid, Link::new(&self.recording, parts));
+            self.links().insert(sid, Relay::new(&self.recording, parts));
         }
     }
 
     /// The polling session that a request belongs to.
-    fn link(&self, parts: &Parts) -> Option<Arc<Link>> {
+    fn link(&self, parts: &Parts) -> Option<Arc<Relay>> {
         self.links().get(&parameter(parts, "sid")?).cloned()
     }
 
-    fn links(&self) -> MutexGuard<'_, HashMap<String, Arc<Link>>> {
+    fn links(&self) -> MutexGuard<'_, HashMap<String, Arc<Relay>>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,13 +1,10 @@
 //! What has passed: the steps in their order, each with what came of it.
 
 use std::{
-    collections::HashMap,
-    fmt::Write,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use indexmap::IndexSet;
 use serde_json::Value;
 use tokio::{
     sync::Notify,
@@ -16,28 +13,25 @@ use tokio::{
 
 use crate::tools::{
     client::{Options, TransportKind, packet::Packet},
-    transcript::{Action, Answer, Names, Shown, Step, What, is_client},
+    transcript::{Action, What},
 };
 
 /// How long an answer may take before the next step goes on without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest wait that a file may ask for.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
-/// A pause between two steps that is longer than this is told to who waits for an event.
-const LONG: Duration = Duration::from_secs(2);
-
+pub(super) const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// A conversation that goes on.
 pub struct Recording {
-    state: Mutex<State>,
+    state: Mutex<Log>,
     /// Held by who acts. Fair, so the order is that of arrival.
     turn: tokio::sync::Mutex<()>,
     arrived: Notify,
     quiet: Duration,
 }
 
-struct State {
-    sessions: Vec<Session>,
-    steps: Vec<Recorded>,
+pub(super) struct Log {
+    pub sessions: Vec<ClientSession>,
+    pub steps: Vec<Recorded>,
     /// The last step, or the last thing that came of it.
     last: Instant,
     /// The answer that the last step still waits for.
@@ -54,23 +48,23 @@ enum Asked {
 }
 
 /// One connection of a client to the namespace.
-struct Session {
-    options: Options,
+pub(super) struct ClientSession {
+    pub options: Options,
     /// Whom it says it is.
-    user: Option<String>,
+    pub user: Option<String>,
     /// What the server calls it.
-    socket: String,
+    pub socket: String,
     /// The steps in which it began and ended.
-    began: usize,
-    ended: Option<usize>,
+    pub began: usize,
+    pub ended: Option<usize>,
 }
 
-struct Recorded {
-    cause: Cause,
-    answers: Vec<(usize, What, Vec<Value>)>,
+pub(super) struct Recorded {
+    pub cause: Cause,
+    pub answers: Vec<(usize, What, Vec<Value>)>,
 }
 
-enum Cause {
+pub(super) enum Cause {
     /// A client, by its session, has done something.
     Client(usize, Action),
     /// It has done something that a file cannot hold.
@@ -82,7 +76,7 @@ enum Cause {
 impl Recording {
     /// A step is over when nothing has come for the time `quiet`.
     pub fn new(quiet: Duration) -> Self {
-        let state = State {
+        let state = Log {
             sessions: Vec::new(),
             steps: Vec::new(),
             last: Instant::now(),
@@ -106,7 +100,7 @@ impl Recording {
         let auth = Some(auth).filter(|auth| !auth.is_null());
         let options = Options { auth, ..options };
         let socket = String::new();
-        state.sessions.push(Session { options, user: None, socket, began, ended: None });
+        state.sessions.push(ClientSession { options, user: None, socket, began, ended: None });
         state.step(Cause::Client(session, Action::Connect(Box::default())));
         state.asked = Some(Asked::Connection(session));
         session
@@ -247,12 +241,12 @@ impl Recording {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Log> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Log {
     fn step(&mut self, cause: Cause) {
         self.steps.push(Recorded { cause, answers: Vec::new() });
         self.last = Instant::now();
@@ -292,128 +286,4 @@ impl State {
             self.sessions[session].user.get_or_insert_with(|| user.to_owned());
         }
     }
-
-    /// The name of each session's client. Somebody who comes back after having gone is the same
-    /// client again; a second tab is another one.
-    fn clients(&self) -> Vec<String> {
-        let mut last_of: HashMap<String, &Session> = HashMap::new();
-        let mut clients = Vec::new();
-        for session in &self.sessions {
-            let word = client_word(session.user.as_deref().unwrap_or_default());
-            let numbered = (2..).map(|number| format!("{word}-{number}"));
-            let is_free = |name: &String| {
-                let last = last_of.get(name);
-                last.is_none_or(|last| last.ended.is_some_and(|ended| ended <= session.began))
-            };
-            let mut names = std::iter::once(word.clone()).chain(numbered);
-            let name = names.find(is_free).expect("numbers do not end");
-            last_of.insert(name.clone(), session);
-            clients.push(name);
-        }
-        clients
-    }
-
-    fn text(&self, quiet: Duration) -> String {
-        let clients = self.clients();
-        let mut appeared = IndexSet::new();
-        let mut names = Names::default();
-        for step in &self.steps {
-            if let Cause::Client(_, Action::Emit { arguments, .. }) = &step.cause {
-                arguments.iter().for_each(|argument| names.will_be_sent(argument));
-            }
-        }
-        let mut text = String::new();
-        let mut shown = Shown::default();
-        for Recorded { cause, answers } in &self.steps {
-            if let Cause::Client(session, Action::Connect(_)) = cause {
-                names.socket(&self.sessions[*session].socket);
-                appeared.insert(&*clients[*session]);
-            }
-            self.write_cause(&mut text, cause, &clients, &mut names);
-            let mut answers: Vec<_> = answers
-                .iter()
-                .map(|(session, what, arguments)| Answer {
-                    client: clients[*session].clone(),
-                    what: what.clone(),
-                    arguments: arguments.clone(),
-                })
-                .collect();
-            answers.sort_by_key(|answer| appeared.get_index_of(&*answer.client));
-            if matches!(cause, Cause::Time(_) | Cause::Client(_, Action::Vanish)) {
-                write_wait(&mut text, cause, &answers, quiet);
-            }
-            // Nobody can bring these about again.
-            let mark = if matches!(cause, Cause::Untold(..)) { "#" } else { "" };
-            shown.next_step();
-            for mut answer in answers {
-                answer.arguments.iter_mut().for_each(|argument| names.name(argument));
-                // A comment is not read, so nothing may stand for what it says.
-                let written = match mark {
-                    "" => format!("  {}", shown.write(&answer)),
-                    mark => format!("{mark}{answer}"),
-                };
-                let _ = writeln!(text, "{written}");
-            }
-        }
-        text
-    }
-
-    fn write_cause(&self, text: &mut String, cause: &Cause, clients: &[String], names: &mut Names) {
-        let (session, mut action) = match cause {
-            Cause::Client(session, action) => (*session, action.clone()),
-            Cause::Untold(session, what) => {
-                let _ = writeln!(text, "# {} {what}.", clients[*session]);
-                return;
-            }
-            Cause::Time(_) => return,
-        };
-        match &mut action {
-            Action::Connect(options) => {
-                **options = self.sessions[session].options.clone();
-                options.auth.iter_mut().for_each(|auth| names.name_sent(auth));
-                for text in options.query.values_mut().chain(options.extra_headers.values_mut()) {
-                    let mut value = Value::from(std::mem::take(text));
-                    names.name_sent(&mut value);
-                    *text = value.as_str().unwrap_or_default().into();
-                }
-            }
-            Action::Emit { arguments, .. } => {
-                arguments.iter_mut().for_each(|argument| names.name_sent(argument));
-            }
-            _ => {}
-        }
-        let _ = writeln!(text, "{}", Step::Client { client: clients[session].clone(), action });
-    }
-}
-
-/// Writes how to wait for what comes at a time that nobody knows.
-fn write_wait(text: &mut String, cause: &Cause, answers: &[Answer], quiet: Duration) {
-    let event = answers.iter().find_map(|answer| match &answer.what {
-        What::Event(event) => Some((answer.client.clone(), event.clone())),
-        What::Ack => None,
-    });
-    let step = match (event, cause) {
-        (Some((client, event)), cause) => {
-            let within = match cause {
-                Cause::Time(idle) if *idle > LONG => {
-                    Some(Duration::from_secs(idle.as_secs() + 5).min(LONGEST))
-                }
-                _ => None,
-            };
-            Step::Client { client, action: Action::Await { event, within } }
-        }
-        // Nobody has seen the server take note of it.
-        (None, _) => Step::Pause(quiet),
-    };
-    let _ = writeln!(text, "{step}");
-}
-
-/// A user's id as the name of a client.
-fn client_word(user: &str) -> String {
-    let word: String = user
-        .chars()
-        .map(|c| if c.is_alphanumeric() || "-_.@".contains(c) { c } else { '-' })
-        .collect();
-    let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
-    if is_client(word) { word.into() } else { "client".into() }
 }

@@ -8,63 +8,110 @@ use std::sync::{
 use futures_util::{
     Sink, SinkExt, Stream, StreamExt,
     future::{Either, select},
+    stream::{SplitSink, SplitStream},
 };
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::link::Link;
+use super::link::Relay;
 use crate::tools::client::packet::engine;
 
-/// Passes frames on in both directions, until one side ends.
-/// Nothing is recorded without a link. The WebSocket is its session if `is_session`, or once the
-/// client has said so.
+/// Passes frames on in both directions, until one side ends. Nothing is recorded without a relay.
+/// The WebSocket is its session if `is_session`, or once the client has said so.
 pub(super) async fn join<C: Frames, S: Frames>(
     client: C,
     server: S,
-    link: Option<Arc<Link>>,
+    relay: Option<Arc<Relay>>,
     is_session: bool,
 ) {
-    let is_session = AtomicBool::new(is_session);
-    let link = link.as_deref();
-    let (mut to_client, mut from_client) = client.split();
-    let (mut to_server, mut from_server) = server.split();
-    // Messages wait for their turn. Heartbeats do not, nor do answers that the server asked for.
-    let (acts, mut to_act) = unbounded_channel::<Message>();
-    let (passes, mut to_pass) = unbounded_channel::<Message>();
-    let acted = passes.clone();
-    let read = async move {
+    let recorded = Recorded { relay, is_session: AtomicBool::new(is_session) };
+    let (mut to_client, from_client) = client.split();
+    let (mut to_server, from_server) = server.split();
+    let out = recorded.pass_to_server(from_client, &mut to_server);
+    let back = recorded.pass_to_client(from_server, &mut to_client);
+    let has_server_ended = matches!(select(Box::pin(out), Box::pin(back)).await, Either::Right(_));
+    if let Some(relay) = recorded.session()
+        && has_server_ended
+    {
+        relay.server_ends();
+    }
+    let _ = to_server.close().await;
+    let _ = to_client.close().await;
+}
+
+/// What is shown to the recording, if anything is.
+struct Recorded {
+    relay: Option<Arc<Relay>>,
+    is_session: AtomicBool,
+}
+
+impl Recorded {
+    /// The relay, once the WebSocket is its session.
+    fn session(&self) -> Option<&Arc<Relay>> {
+        self.relay.as_ref().filter(|_| self.is_session.load(Ordering::Relaxed))
+    }
+
+    async fn pass_to_server<C: Frames, S: Frames>(
+        &self,
+        from_client: SplitStream<C>,
+        to_server: &mut SplitSink<S, Message>,
+    ) {
+        // Messages wait for their turn. Heartbeats do not, nor do answers that the server asked for.
+        let (acts, to_act) = unbounded_channel::<Message>();
+        let (passes, to_pass) = unbounded_channel::<Message>();
+        let read = self.read(from_client, acts, passes.clone());
+        let (is_goodbye, (), ()) =
+            tokio::join!(read, self.act(to_act, passes), self.write(to_pass, to_server));
+        // What it has brought about may still come, until it is the turn of this.
+        match self.session() {
+            Some(relay) if is_goodbye => relay.client_ends().await,
+            Some(relay) => relay.vanished().await,
+            None => {}
+        }
+    }
+
+    /// Reads what the client sends. Returns whether it said goodbye.
+    async fn read<C: Frames>(
+        &self,
+        mut from_client: SplitStream<C>,
+        acts: UnboundedSender<Message>,
+        passes: UnboundedSender<Message>,
+    ) -> bool {
         while let Some(Ok(frame)) = from_client.next().await {
-            let waits = link.is_some()
-                && match &frame {
-                    Message::Text(text) => text.starts_with('4') && !text.starts_with("43"),
-                    Message::Binary(_) => true,
-                    _ => false,
-                };
-            if frame.is_close() {
-                return true;
-            }
+            let is_message = match &frame {
+                Message::Text(text) => text.starts_with('4') && !text.starts_with("43"),
+                Message::Binary(_) => true,
+                Message::Close(_) => return true,
+                _ => false,
+            };
+            let waits = is_message && self.relay.is_some();
             let _ = if waits { acts.send(frame) } else { passes.send(frame) };
         }
         false
-    };
-    let act = async {
+    }
+
+    /// Lets messages pass one after the other.
+    async fn act(&self, mut to_act: UnboundedReceiver<Message>, acted: UnboundedSender<Message>) {
         while let Some(frame) = to_act.recv().await {
-            if let (Some(link), Message::Text(text)) = (link, &frame) {
-                link.client_sends(text).await;
+            if let (Some(relay), Message::Text(text)) = (&self.relay, &frame) {
+                relay.client_sends(text).await;
             }
             let _ = acted.send(frame);
         }
-        // What the client has still said is passed on.
-        drop(acted);
-    };
-    let write = async {
+    }
+
+    async fn write<S: Frames>(
+        &self,
+        mut to_pass: UnboundedReceiver<Message>,
+        to_server: &mut SplitSink<S, Message>,
+    ) {
         while let Some(frame) = to_pass.recv().await {
             if let Message::Text(text) = &frame
                 && text.as_str() == engine::UPGRADE
             {
-                is_session.store(true, Ordering::Relaxed);
-                if let Some(link) = link {
-                    link.upgraded();
+                self.is_session.store(true, Ordering::Relaxed);
+                if let Some(relay) = &self.relay {
+                    relay.upgraded();
                 }
             }
             if to_server.send(frame).await.is_err() {
@@ -72,37 +119,24 @@ pub(super) async fn join<C: Frames, S: Frames>(
                 std::future::pending::<()>().await;
             }
         }
-    };
-    let out = async {
-        let (is_goodbye, (), ()) = tokio::join!(read, act, write);
-        // What it has brought about may still come, until it is the turn of this.
-        match link.filter(|_| is_session.load(Ordering::Relaxed)) {
-            Some(link) if is_goodbye => link.client_ends().await,
-            Some(link) => link.vanished().await,
-            None => {}
-        }
-    };
-    let back = async {
+    }
+
+    async fn pass_to_client<C: Frames, S: Frames>(
+        &self,
+        mut from_server: SplitStream<S>,
+        to_client: &mut SplitSink<C, Message>,
+    ) {
         let mut client_is_there = true;
         while let Some(Ok(frame)) = from_server.next().await {
-            if let (Some(link), Message::Text(text)) = (link, &frame) {
-                link.server_sent(text);
+            if let (Some(relay), Message::Text(text)) = (&self.relay, &frame) {
+                relay.server_sent(text);
             }
             if frame.is_close() {
                 break;
             }
             client_is_there = client_is_there && to_client.send(frame).await.is_ok();
         }
-    };
-    let has_server_ended = matches!(select(Box::pin(out), Box::pin(back)).await, Either::Right(_));
-    if let Some(link) = link
-        && has_server_ended
-        && is_session.into_inner()
-    {
-        link.server_ends();
     }
-    let _ = to_server.close().await;
-    let _ = to_client.close().await;
 }
 
 /// Both directions of a WebSocket.

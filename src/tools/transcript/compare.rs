@@ -53,12 +53,12 @@ pub struct Difference {
     /// The name of the event, or `ack`.
     pub what: String,
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: DifferenceKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "difference", rename_all = "kebab-case")]
-pub enum Kind {
+pub enum DifferenceKind {
     /// It did not come.
     Missing,
     /// Nobody expected it.
@@ -83,22 +83,22 @@ impl fmt::Display for Difference {
         let whole =
             |field: &str| if field.is_empty() { "the payload".into() } else { field.to_owned() };
         match kind {
-            Kind::Missing => f.write_str(" did not come"),
-            Kind::Unexpected { arguments } => {
+            DifferenceKind::Missing => f.write_str(" did not come"),
+            DifferenceKind::Unexpected { arguments } => {
                 f.write_str(" was not expected:")?;
                 arguments.iter().try_for_each(|argument| write!(f, " {argument}"))
             }
-            Kind::Field { field, expected: Some(expected), actual: Some(actual) } => {
+            DifferenceKind::Field { field, expected: Some(expected), actual: Some(actual) } => {
                 write!(f, ": {} is {actual}, expected {expected}", whole(field))
             }
-            Kind::Field { field, expected: Some(expected), .. } => {
+            DifferenceKind::Field { field, expected: Some(expected), .. } => {
                 write!(f, ": {} is missing, expected {expected}", whole(field))
             }
-            Kind::Field { field, actual, .. } => {
+            DifferenceKind::Field { field, actual, .. } => {
                 let actual = actual.clone().unwrap_or_default();
                 write!(f, ": {} is {actual}, expected none", whole(field))
             }
-            Kind::Order { field, expected, actual } => write!(
+            DifferenceKind::Order { field, expected, actual } => write!(
                 f,
                 ": the fields of {} are in the order {}, expected {}",
                 whole(field),
@@ -110,7 +110,7 @@ impl fmt::Display for Difference {
 }
 
 /// How the arguments of an answer differ, field by field.
-pub(super) fn fields(expected: &[Value], actual: &[Value]) -> Vec<Kind> {
+pub(super) fn fields(expected: &[Value], actual: &[Value]) -> Vec<DifferenceKind> {
     let mut differences = Vec::new();
     for index in 0..expected.len().max(actual.len()) {
         // Nearly always there is one, and a field's name says enough.
@@ -124,7 +124,7 @@ fn compare(
     path: &str,
     expected: Option<&Value>,
     actual: Option<&Value>,
-    differences: &mut Vec<Kind>,
+    differences: &mut Vec<DifferenceKind>,
 ) {
     match (expected, actual) {
         (Some(Value::Object(old)), Some(Value::Object(new))) => {
@@ -137,7 +137,7 @@ fn compare(
             if differences.len() == before && !old.keys().eq(new.keys()) {
                 let expected = old.keys().cloned().collect();
                 let actual = new.keys().cloned().collect();
-                differences.push(Kind::Order { field: path.into(), expected, actual });
+                differences.push(DifferenceKind::Order { field: path.into(), expected, actual });
             }
         }
         (Some(Value::Array(old)), Some(Value::Array(new))) => {
@@ -146,7 +146,7 @@ fn compare(
             }
         }
         (old, new) if old == new => {}
-        (old, new) => differences.push(Kind::Field {
+        (old, new) => differences.push(DifferenceKind::Field {
             field: path.into(),
             expected: old.cloned(),
             actual: new.cloned(),

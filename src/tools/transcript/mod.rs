@@ -19,12 +19,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-pub use compare::{Difference, Kind};
-pub use parse::{SETTINGS, parse_duration};
+pub use compare::{Difference, DifferenceKind};
+pub use parse::{parse_duration, settings};
 pub use player::play;
 pub use reader::Unreadable;
-pub use script::{Action, Answer, Content, Line, Script, Setting, Step, What};
-pub use server::{Place, Server, Settle, StorageKind};
+pub use script::{Action, Answer, Content, Line, Script, ScriptStep, ServerSetting, What};
+pub use server::{Settle, Stage, StorageKind, Target};
 pub use transcript::{Stop, Transcript};
 
 pub(crate) use names::Names;
@@ -36,7 +36,7 @@ pub(crate) use shorthand::Shown;
 /// # Errors
 /// The file cannot be read (the error names line, column and what was expected there), there is no
 /// server, or the conversation did not come to its end (the error shows it so far).
-pub async fn replay(path: impl AsRef<Path>, server: &Server) -> Result<Transcript> {
+pub async fn replay(path: impl AsRef<Path>, server: &Stage) -> Result<Transcript> {
     let path = path.as_ref();
     let at = || path.display().to_string();
     let bytes = std::fs::read(path).with_context(at)?;

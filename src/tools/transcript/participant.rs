@@ -10,7 +10,7 @@ use super::script::What;
 use crate::tools::client::{Client, Options, Received};
 
 #[derive(Default)]
-pub(super) struct Participant {
+pub(super) struct PlayedClient {
     pub client: Option<Client>,
     pub options: Options,
     /// Received during this step.
@@ -27,7 +27,7 @@ pub(super) struct Participant {
     pub conforms: bool,
 }
 
-impl Participant {
+impl PlayedClient {
     pub fn has_event(&self, event: &str) -> bool {
         self.received.iter().any(|(what, _)| matches!(what, What::Event(name) if name == event))
     }

@@ -27,21 +27,21 @@ pub struct Line {
 pub enum Content {
     /// A comment or an empty line.
     Nothing,
-    Setting(Setting),
-    Step(Step),
+    Setting(ServerSetting),
+    Step(ScriptStep),
     Answer(Answer),
 }
 
 /// A variable of the configuration that a server of one's own is started with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Setting {
+pub struct ServerSetting {
     pub name: String,
     pub value: String,
 }
 
 /// Something that happens.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum ScriptStep {
     Client {
         client: String,
         action: Action,
@@ -102,7 +102,7 @@ impl Script {
         self.lines.iter().any(|line| matches!(line.content, Content::Answer(_)))
     }
 
-    pub fn settings(&self) -> impl Iterator<Item = &Setting> {
+    pub fn settings(&self) -> impl Iterator<Item = &ServerSetting> {
         self.lines.iter().filter_map(|line| match &line.content {
             Content::Setting(setting) => Some(setting),
             _ => None,
@@ -138,14 +138,16 @@ impl fmt::Display for Content {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Nothing => Ok(()),
-            Self::Setting(Setting { name, value }) => write!(f, "server has {name}={value}"),
+            Self::Setting(ServerSetting { name, value }) => {
+                write!(f, "server has {name}={value}")
+            }
             Self::Step(step) => step.fmt(f),
             Self::Answer(answer) => answer.fmt(f),
         }
     }
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for ScriptStep {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Client { client, action } => write!(f, "{client} {action}"),

@@ -1,8 +1,8 @@
 //! The server that a conversation is played against: one of its own, or one that runs already.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, str::FromStr, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use mongodb::options::ClientOptions;
 use tempfile::TempDir;
 use tokio::{
@@ -12,10 +12,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::script::Setting;
+use super::script::ServerSetting;
 use crate::{
     config::{Config, Settings},
-    storage::Place as StoragePlace,
+    storage::Place,
     tools::client::TransportKind,
 };
 
@@ -24,8 +24,8 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Where conversations are played, and how.
 #[derive(Clone, Debug)]
-pub struct Server {
-    pub place: Place,
+pub struct Stage {
+    pub target: Target,
     /// That of clients whose options name none.
     pub transport: TransportKind,
     /// The longest that one wait of a step may take.
@@ -38,7 +38,7 @@ pub struct Server {
     pub settle: Option<Settle>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
     /// By the answer to an event that changes nothing, as the contract says.
     Ask,
@@ -46,8 +46,24 @@ pub enum Settle {
     Quiet,
 }
 
+impl Settle {
+    pub const NAMES: [&str; 2] = ["ask", "quiet"];
+}
+
+impl FromStr for Settle {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> std::result::Result<Self, Self::Err> {
+        match name {
+            "ask" => Ok(Self::Ask),
+            "quiet" => Ok(Self::Quiet),
+            _ => Err("expected ask or quiet"),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Target {
     /// A server of its own for each conversation, in this process, without any data.
     Own {
         /// That of conversations that do not choose one.
@@ -59,27 +75,43 @@ pub enum Place {
     At(String),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StorageKind {
     #[default]
     Sqlite,
     Mongodb,
 }
 
-impl Server {
+impl StorageKind {
+    pub const NAMES: [&str; 2] = ["sqlite", "mongodb"];
+}
+
+impl FromStr for StorageKind {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> std::result::Result<Self, Self::Err> {
+        match name {
+            "sqlite" => Ok(Self::Sqlite),
+            "mongodb" => Ok(Self::Mongodb),
+            _ => Err("expected sqlite or mongodb"),
+        }
+    }
+}
+
+impl Stage {
     /// A server of its own for each conversation, on a temporary SQLite file.
     pub fn own() -> Self {
-        Self::new(Place::Own { storage: StorageKind::Sqlite, mongodb_uri: None })
+        Self::new(Target::Own { storage: StorageKind::Sqlite, mongodb_uri: None })
     }
 
     /// The server at `url`, such as `http://localhost:3001`.
     pub fn at(url: &str) -> Self {
-        Self::new(Place::At(url.into()))
+        Self::new(Target::At(url.into()))
     }
 
-    fn new(place: Place) -> Self {
+    fn new(target: Target) -> Self {
         Self {
-            place,
+            target,
             transport: TransportKind::default(),
             timeout: Duration::from_secs(5),
             quiet: Duration::from_millis(250),
@@ -88,7 +120,7 @@ impl Server {
     }
 }
 
-impl Setting {
+impl ServerSetting {
     /// Whether a server can be started with it. The error says why not.
     pub(super) fn check(&self) -> std::result::Result<(), String> {
         let check = || match self.storage()? {
@@ -104,12 +136,11 @@ impl Setting {
 
     /// The storage, if that is what it chooses.
     fn storage(&self) -> Result<Option<StorageKind>> {
-        match (self.name.as_str(), self.value.as_str()) {
-            ("STORAGE", "sqlite") => Ok(Some(StorageKind::Sqlite)),
-            ("STORAGE", "mongodb") => Ok(Some(StorageKind::Mongodb)),
-            ("STORAGE", value) => bail!("STORAGE: {value:?} is not sqlite or mongodb"),
-            _ => Ok(None),
+        if self.name != "STORAGE" {
+            return Ok(None);
         }
+        let kind = self.value.parse();
+        kind.map(Some).map_err(|_| anyhow!("STORAGE: {:?} is not sqlite or mongodb", self.value))
     }
 
     fn put_into(&self, settings: &mut Settings) -> Result<()> {
@@ -128,12 +159,12 @@ pub(super) enum Running {
 
 impl Running {
     pub async fn start<'a>(
-        place: &Place,
-        settings: impl Iterator<Item = &'a Setting>,
+        target: &Target,
+        settings: impl Iterator<Item = &'a ServerSetting>,
     ) -> Result<Self> {
-        match place {
-            Place::At(url) => Ok(Self::At(url.clone())),
-            Place::Own { storage, mongodb_uri } => {
+        match target {
+            Target::At(url) => Ok(Self::At(url.clone())),
+            Target::Own { storage, mongodb_uri } => {
                 let own = Own::start(*storage, mongodb_uri.as_deref(), settings).await;
                 Ok(Self::Own(Box::new(own.context("start a server of its own")?)))
             }
@@ -176,7 +207,7 @@ impl Own {
     async fn start<'a>(
         mut storage: StorageKind,
         mongodb_uri: Option<&str>,
-        chosen: impl Iterator<Item = &'a Setting>,
+        chosen: impl Iterator<Item = &'a ServerSetting>,
     ) -> Result<Self> {
         let directory = tempfile::tempdir().context("make a directory for its file")?;
         let sqlite_path = Some(path_text(&directory.path().join("chat.db"))?);
@@ -194,7 +225,7 @@ impl Own {
             settings.mongodb_uri = mongodb_uri.map(Into::into);
         }
         let mut config = Config::new(&settings).await?;
-        if let StoragePlace::Mongo { options, .. } = &mut config.storage {
+        if let Place::Mongo { options, .. } = &mut config.storage {
             let name = format!("radio-istic-replay-{}", bson::oid::ObjectId::new());
             options.default_database = Some(name);
         }
@@ -248,8 +279,8 @@ impl Own {
     async fn end(mut self) -> Result<()> {
         self.stop().await?;
         match self.config.storage {
-            StoragePlace::Mongo { options, .. } => drop_database(*options).await,
-            StoragePlace::Sqlite(_) => Ok(()),
+            Place::Mongo { options, .. } => drop_database(*options).await,
+            Place::Sqlite(_) => Ok(()),
         }
     }
 }

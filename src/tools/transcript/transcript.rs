@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{
-    compare::{Difference, Kind, fields, pairs},
+    compare::{Difference, DifferenceKind, fields, pairs},
     parse::is_long,
     script::{Answer, Content, Script},
     shorthand::Shown,
@@ -73,8 +73,8 @@ impl Transcript {
         kinds.is_empty()
     }
 
-    fn counts(&self, kind: &Kind) -> bool {
-        !(self.ignores_order && matches!(kind, Kind::Order { .. }))
+    fn counts(&self, kind: &DifferenceKind) -> bool {
+        !(self.ignores_order && matches!(kind, DifferenceKind::Order { .. }))
     }
 
     /// The file as far as the conversation went, written as [`Transcript`] writes it, so that the
@@ -119,11 +119,13 @@ impl Transcript {
                             differ(lines[old].0, expected[old], kind);
                         }
                     }
-                    (Some(old), None) => differ(lines[old].0, expected[old], Kind::Missing),
+                    (Some(old), None) => {
+                        differ(lines[old].0, expected[old], DifferenceKind::Missing)
+                    }
                     (None, Some(new)) => {
                         let arguments = actual[new].arguments.clone();
                         let line = self.script.lines[step].number;
-                        differ(line, &actual[new], Kind::Unexpected { arguments });
+                        differ(line, &actual[new], DifferenceKind::Unexpected { arguments });
                     }
                     (None, None) => {}
                 }

@@ -201,3 +201,6 @@ impl Decide<'_> {
         self.writes.push(write);
     }
 }
+
+#[cfg(test)]
+mod tests;

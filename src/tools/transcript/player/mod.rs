@@ -5,34 +5,36 @@
 //! nothing is waited for by the clock. Of any other server, a step is over when nothing has come
 //! for a quiet time.
 
+mod settling;
+
 use std::{
     collections::{BTreeMap, HashSet},
     time::Duration,
 };
 
 use anyhow::Result;
-use futures_util::future::select_all;
 use indexmap::IndexMap;
-use serde_json::json;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
 
 use super::{
     compare::pairs,
     names::Names,
-    participant::Participant,
-    script::{Action, Answer, Content, Script, Step},
-    server::{Running, Server, Settle},
+    participant::PlayedClient,
+    script::{Action, Answer, Content, Script, ScriptStep},
+    server::{Running, Settle, Stage},
     transcript::{Stop, Transcript},
 };
 use crate::tools::client::{Client, ConnectError, Options};
+use settling::{Settling, record_one};
 
 /// Plays `script` against `server`.
 ///
 /// # Errors
 /// There is no server. What happens between the server and the clients is no error, but stands in
 /// the transcript.
-pub async fn play(script: Script, server: &Server) -> Result<Transcript> {
-    let running = Running::start(&server.place, script.settings()).await?;
+pub async fn play(script: Script, server: &Stage) -> Result<Transcript> {
+    let running = Running::start(&server.target, script.settings()).await?;
     let end = match (server.settle, &running) {
         (Some(Settle::Ask), _) | (None, Running::Own(_)) => Settling::Asking,
         (Some(Settle::Quiet), _) => Settling::Quiet,
@@ -60,23 +62,12 @@ pub async fn play(script: Script, server: &Server) -> Result<Transcript> {
     Ok(Transcript { script, answers, stop, ignores_order: false })
 }
 
-/// How the end of a step is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settling {
-    /// By the answer to an event that changes nothing.
-    Asking,
-    /// By the clock.
-    Quiet,
-    /// The first client that connects finds out.
-    Unknown,
-}
-
 struct Player<'a> {
-    server: &'a Server,
+    server: &'a Stage,
     running: Running,
     end: Settling,
     /// In the order in which they first appeared.
-    clients: IndexMap<String, Participant>,
+    clients: IndexMap<String, PlayedClient>,
     names: Names,
     /// Whether any client was ever connected: there is a server.
     has_connected: bool,
@@ -91,7 +82,7 @@ enum Halt {
     /// It did not go as the file says.
     Step(String),
     /// There is no server.
-    Server(anyhow::Error),
+    Stage(anyhow::Error),
 }
 
 type Stepped = std::result::Result<(), Halt>;
@@ -115,7 +106,7 @@ impl Player<'_> {
                 Err(Halt::Step(reason)) => {
                     return Ok((answers, Some(Stop { line: line.number, reason })));
                 }
-                Err(Halt::Server(error)) => {
+                Err(Halt::Stage(error)) => {
                     return Err(error.context(format!("line {}: {}", line.number, line.text)));
                 }
             }
@@ -123,13 +114,14 @@ impl Player<'_> {
         Ok((answers, None))
     }
 
-    async fn step(&mut self, step: &Step) -> Stepped {
-        if !matches!(step, Step::Client { action: Action::ExpectNo { .. }, .. }) {
+    async fn step(&mut self, step: &ScriptStep) -> Stepped {
+        if !matches!(step, ScriptStep::Client { action: Action::ExpectNo { .. }, .. }) {
             self.clients.values_mut().for_each(|participant| participant.recent.clear());
         }
         let waits = matches!(
             step,
-            Step::Pause(_) | Step::Client { action: Action::Await { .. } | Action::Vanish, .. }
+            ScriptStep::Pause(_)
+                | ScriptStep::Client { action: Action::Await { .. } | Action::Vanish, .. }
         );
         if std::mem::take(&mut self.is_unsettled) && !waits {
             return halt(
@@ -138,87 +130,101 @@ impl Player<'_> {
             );
         }
         match step {
-            Step::Client { client, action } => self.act(client, action).await,
-            Step::Pause(duration) => {
+            ScriptStep::Client { client, action } => self.act(client, action).await,
+            ScriptStep::Pause(duration) => {
                 self.record_until(*duration, |_| false).await;
                 self.settle(None).await
             }
-            Step::Restart => self.restart().await,
+            ScriptStep::Restart => self.restart().await,
         }
     }
 
     async fn act(&mut self, name: &str, action: &Action) -> Stepped {
-        let index = self.clients.entry(name.into()).index();
-        let participant = self.clients.entry(name.into()).or_default();
-        let limit = self.server.timeout;
+        let entry = self.clients.entry(name.into());
+        let index = entry.index();
+        entry.or_default();
         match action {
             Action::Connect(options) => {
-                participant.options = Options::clone(options);
-                return self.connect(index).await;
+                self.clients[index].options = Options::clone(options);
+                self.connect(index).await
             }
             Action::Reconnect => {
-                if participant.client.is_some() {
+                if self.clients[index].client.is_some() {
                     self.disconnect(index).await?;
                 }
-                return self.connect(index).await;
+                self.connect(index).await
             }
             Action::ExpectNo { event, within } => {
-                return self.expect_no(index, event.as_deref(), *within).await;
+                self.expect_no(index, event.as_deref(), *within).await
             }
-            _ => {}
+            _ if self.clients[index].client.is_none() => halt(format!("{name} is not connected")),
+            Action::Disconnect => self.disconnect(index).await,
+            Action::Vanish => self.vanish(index).await,
+            Action::Await { event, within } => self.wait_for(name, index, event, *within).await,
+            Action::Emit { event, arguments, asks } => {
+                self.emit(name, index, event, arguments.clone(), *asks).await
+            }
         }
-        let Some(client) = &mut participant.client else {
+    }
+
+    /// Breaks a client's connection.
+    async fn vanish(&mut self, index: usize) -> Stepped {
+        self.clients[index].client = None;
+        if self.end != Settling::Asking {
+            return self.settle(None).await;
+        }
+        // When the server notices cannot be known: an `awaits` tells.
+        self.is_unsettled = true;
+        Ok(())
+    }
+
+    async fn wait_for(
+        &mut self,
+        name: &str,
+        index: usize,
+        event: &str,
+        within: Option<Duration>,
+    ) -> Stepped {
+        let limit = within.unwrap_or(self.server.timeout);
+        let is_over = |clients: &IndexMap<String, PlayedClient>| {
+            clients[index].client.is_none() || clients[index].has_event(event)
+        };
+        self.record_until(limit, is_over).await;
+        if self.clients[index].has_event(event) {
+            return self.settle(Some(index)).await;
+        }
+        halt(format!("{name} received no {event} within {limit:?}"))
+    }
+
+    async fn emit(
+        &mut self,
+        name: &str,
+        index: usize,
+        event: &str,
+        mut arguments: Vec<Value>,
+        asks: bool,
+    ) -> Stepped {
+        for argument in &mut arguments {
+            self.names.resolve(argument).map_err(Halt::Step)?;
+        }
+        let limit = self.server.timeout;
+        let PlayedClient { client: Some(client), asked, .. } = &mut self.clients[index] else {
             return halt(format!("{name} is not connected"));
         };
-        match action {
-            Action::Disconnect => self.disconnect(index).await,
-            Action::Vanish => {
-                participant.client = None;
-                match self.end {
-                    // When the server notices cannot be known: an `awaits` tells.
-                    Settling::Asking => {
-                        self.is_unsettled = true;
-                        Ok(())
-                    }
-                    _ => self.settle(None).await,
-                }
-            }
-            Action::Await { event, within } => {
-                let limit = within.unwrap_or(limit);
-                let is_over = |clients: &IndexMap<String, Participant>| {
-                    clients[index].client.is_none() || clients[index].has_event(event)
-                };
-                self.record_until(limit, is_over).await;
-                if self.clients[index].has_event(event) {
-                    return self.settle(Some(index)).await;
-                }
-                halt(format!("{name} received no {event} within {limit:?}"))
-            }
-            Action::Emit { event, arguments, asks } => {
-                let mut arguments = arguments.clone();
-                for argument in &mut arguments {
-                    self.names.resolve(argument).map_err(Halt::Step)?;
-                }
-                participant.asked = asks.then(|| client.new_ack());
-                // If the connection has broken, the transcript will say so.
-                if timeout(limit, client.send(event, arguments, participant.asked)).await.is_err() {
-                    return halt(format!("the server does not take what {name} sends"));
-                }
-                if *asks && !self.unacknowledged.contains(event) {
-                    // An answer that does not come is a difference, and not the end.
-                    let is_answered =
-                        |clients: &IndexMap<String, Participant>| clients[index].asked.is_none();
-                    if !self.record_until(limit, is_answered).await && self.end != Settling::Asking
-                    {
-                        self.unacknowledged.insert(event.clone());
-                    }
-                }
-                self.settle(Some(index)).await
-            }
-            Action::Connect(_) | Action::Reconnect | Action::ExpectNo { .. } => {
-                unreachable!("done above")
+        *asked = asks.then(|| client.new_ack());
+        // If the connection has broken, the transcript will say so.
+        if timeout(limit, client.send(event, arguments, *asked)).await.is_err() {
+            return halt(format!("the server does not take what {name} sends"));
+        }
+        if asks && !self.unacknowledged.contains(event) {
+            // An answer that does not come is a difference, and not the end.
+            let is_answered =
+                |clients: &IndexMap<String, PlayedClient>| clients[index].asked.is_none();
+            if !self.record_until(limit, is_answered).await && self.end != Settling::Asking {
+                self.unacknowledged.insert(event.to_owned());
             }
         }
+        self.settle(Some(index)).await
     }
 
     async fn connect(&mut self, index: usize) -> Stepped {
@@ -246,31 +252,11 @@ impl Player<'_> {
             Ok(Err(ConnectError::Unreachable(error))) if self.has_connected => {
                 return halt(format!("the server does not take the connection: {error:#}"));
             }
-            Ok(Err(ConnectError::Unreachable(error))) => return Err(Halt::Server(error)),
+            Ok(Err(ConnectError::Unreachable(error))) => return Err(Halt::Stage(error)),
             // As the official client tells it.
             Err(_) => participant.note("connect_error", vec![json!({ "message": "timeout" })]),
         }
         self.settle(Some(index)).await
-    }
-
-    /// Whether this server acknowledges as the contract says.
-    async fn find_out(&mut self, index: usize) -> Stepped {
-        // What the connection brings comes first, so that it is not taken for an answer.
-        self.settle(None).await?;
-        let received = self.clients[index].received.len();
-        let limit = self.server.quiet * 4;
-        self.clients[index].ask_barrier(limit).await;
-        self.record_until(limit, |clients| clients[index].barrier.is_none()).await;
-        let participant = &mut self.clients[index];
-        participant.late_barriers.extend(participant.barrier.take());
-        if participant.conforms {
-            self.end = Settling::Asking;
-        } else {
-            self.end = Settling::Quiet;
-            // What such a server says to an event that it does not know, no step has brought.
-            participant.received.truncate(received);
-        }
-        Ok(())
     }
 
     async fn disconnect(&mut self, index: usize) -> Stepped {
@@ -293,7 +279,7 @@ impl Player<'_> {
         event: Option<&str>,
         within: Option<Duration>,
     ) -> Stepped {
-        let has_come = |clients: &IndexMap<String, Participant>| {
+        let has_come = |clients: &IndexMap<String, PlayedClient>| {
             let recent = &clients[index].recent;
             event.map_or(!recent.is_empty(), |event| recent.iter().any(|name| name == event))
         };
@@ -320,50 +306,7 @@ impl Player<'_> {
             }
         };
         let (restarted, ()) = tokio::join!(own.restart(self.server.timeout), closed);
-        restarted.map_err(Halt::Server)
-    }
-
-    /// Waits until everybody has received what the step brought, the client that acted first.
-    async fn settle(&mut self, actor: Option<usize>) -> Stepped {
-        if self.end != Settling::Asking {
-            let deadline = Instant::now() + self.server.timeout;
-            while Instant::now() < deadline
-                && record_one(&mut self.clients, Instant::now() + self.server.quiet).await
-            {
-            }
-            return Ok(());
-        }
-        let others = (0..self.clients.len()).filter(|index| Some(*index) != actor).collect();
-        for group in [actor.into_iter().collect::<Vec<_>>(), others] {
-            for index in group {
-                self.clients[index].ask_barrier(self.server.timeout).await;
-            }
-            let is_over = |clients: &IndexMap<String, Participant>| {
-                clients.values().all(|participant| participant.barrier.is_none())
-            };
-            if !self.record_until(self.server.timeout, is_over).await {
-                let silent = self.clients.iter().find(|(_, other)| other.barrier.is_some());
-                let (name, _) = silent.expect("somebody has no answer");
-                let limit = self.server.timeout;
-                return halt(format!("the server does not answer {name} within {limit:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Records what anybody receives until it is `enough`, for at most `limit`.
-    async fn record_until(
-        &mut self,
-        limit: Duration,
-        enough: impl Fn(&IndexMap<String, Participant>) -> bool,
-    ) -> bool {
-        let deadline = Instant::now() + limit;
-        while !enough(&self.clients) {
-            if !record_one(&mut self.clients, deadline).await {
-                return false;
-            }
-        }
-        true
+        restarted.map_err(Halt::Stage)
     }
 
     /// What was received in this step, with names for what changes. `expected` is what the file
@@ -391,22 +334,4 @@ fn resolved(options: &Options, names: &mut Names) -> std::result::Result<Options
     let mut value = serde_json::to_value(options).map_err(|error| error.to_string())?;
     names.resolve(&mut value)?;
     serde_json::from_value(value).map_err(|error| error.to_string())
-}
-
-/// Records the next thing that anybody receives, if it comes before the deadline.
-async fn record_one(clients: &mut IndexMap<String, Participant>, deadline: Instant) -> bool {
-    let listening = clients.values_mut().enumerate().filter_map(|(index, participant)| {
-        let client = participant.client.as_mut()?;
-        Some(Box::pin(async move { (index, client.receive().await) }))
-    });
-    let listening: Vec<_> = listening.collect();
-    if listening.is_empty() {
-        sleep_until(deadline).await;
-        return false;
-    }
-    let Ok(((index, received), ..)) = timeout_at(deadline, select_all(listening)).await else {
-        return false;
-    };
-    clients[index].hear(received);
-    true
 }
