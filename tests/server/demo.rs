@@ -27,11 +27,11 @@ async fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// A page of this user's.
-async fn page(url: &str, user: &str, screen: Screen) -> Option<Browser> {
-    let browser = Browser::start(screen).await?;
+async fn page(url: &str, user: &str, screen: Screen) -> Browser {
+    let browser = Browser::start(screen).await;
     browser.open(&address(url, user)).await;
     browser.sees("#state", "online").await;
-    Some(browser)
+    browser
 }
 
 fn address(url: &str, user: &str) -> String {
@@ -65,10 +65,11 @@ async fn no_complaints(browser: &Browser) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn somebody_without_anything_is_asked_for_a_name_and_chats() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(browser) = Browser::start(DESKTOP).await else { return };
+    let browser = Browser::start(DESKTOP).await;
     browser.open(&server.url).await;
     // By the keyboard alone: the name has the focus, the arrows choose a face.
     browser.sees("#welcome", "What is your name?").await;
@@ -97,13 +98,14 @@ async fn somebody_without_anything_is_asked_for_a_name_and_chats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn in_a_low_window_the_way_in_can_be_reached_and_nothing_there_is_news() {
     let _turn = alone().await;
     let server = Server::start().await;
     let mut bob = server.user("bob").await;
     let message = json!({ "conversationId": "lobby", "message": "Long ago" });
     bob.ask("send-message", message).await.unwrap();
-    let Some(browser) = Browser::start(PHONE).await else { return };
+    let browser = Browser::start(PHONE).await;
     for (width, height) in [(640, 320), (360, 340)] {
         browser.set_screen(Screen { width, height, is_dark: false }).await;
         browser.open(&server.url).await;
@@ -129,11 +131,12 @@ async fn in_a_low_window_the_way_in_can_be_reached_and_nothing_there_is_news() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn two_people_talk() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
-    let bob = page(&server.url, "bob", DESKTOP).await.unwrap();
+    let alice = page(&server.url, "alice", DESKTOP).await;
+    let bob = page(&server.url, "bob", DESKTOP).await;
 
     // Alice writes to Bob, who is elsewhere: delivered, and counted.
     alice.click("#people .entry", "Bob").await;
@@ -212,13 +215,14 @@ async fn two_people_talk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn both_come_back_after_a_restart_and_nothing_is_lost_or_doubled() {
     let _turn = alone().await;
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path());
     let url = server.url.clone();
-    let Some(alice) = page(&url, "alice", DESKTOP).await else { return };
-    let bob = page(&url, "bob", DESKTOP).await.unwrap();
+    let alice = page(&url, "alice", DESKTOP).await;
+    let bob = page(&url, "bob", DESKTOP).await;
     alice.say("Before").await;
     bob.sees(".content", "Before").await;
 
@@ -246,10 +250,11 @@ async fn both_come_back_after_a_restart_and_nothing_is_lost_or_doubled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn older_messages_come_without_a_jump_and_new_ones_are_marked() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = Browser::start(DESKTOP).await else { return };
+    let alice = Browser::start(DESKTOP).await;
     let mut bob = server.user("bob").await;
     fill_the_lobby(&mut bob, 240, |number| format!("Number {number}")).await;
     alice.open(&address(&server.url, "alice")).await;
@@ -306,12 +311,13 @@ async fn older_messages_come_without_a_jump_and_new_ones_are_marked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn what_was_missed_leaves_no_gap() {
     let _turn = alone().await;
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path());
     let (url, port) = (server.url.clone(), server.url.rsplit(':').next().unwrap().to_owned());
-    let Some(alice) = page(&url, "alice", DESKTOP).await else { return };
+    let alice = page(&url, "alice", DESKTOP).await;
     alice.say("Before").await;
     alice.wait("sent", "return Boolean(document.querySelector('.own .tick.sent'));", vec![]).await;
     server.kill();
@@ -341,11 +347,12 @@ async fn what_was_missed_leaves_no_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn whoever_has_missed_very_much_goes_on_with_the_newest() {
     let _turn = alone().await;
     let server = Server::start().await;
     let (url, port) = (server.url.clone(), server.url.rsplit(':').next().unwrap().to_owned());
-    let Some(alice) = page(&url, "alice", DESKTOP).await else { return };
+    let alice = page(&url, "alice", DESKTOP).await;
     alice.say("Before").await;
     alice.wait("sent", "return Boolean(document.querySelector('.own .tick.sent'));", vec![]).await;
     let directory = server.stop().await;
@@ -377,10 +384,11 @@ async fn whoever_has_missed_very_much_goes_on_with_the_newest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn what_cannot_be_stored_at_the_moment_waits_and_holds_what_comes_after_it() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(browser) = Browser::start(DESKTOP).await else { return };
+    let browser = Browser::start(DESKTOP).await;
     browser.open(&server.url).await;
     browser.sees("#welcome", "Choose a face").await;
     // The page's own modules, and a server whose storage is away once.
@@ -408,10 +416,11 @@ async fn what_cannot_be_stored_at_the_moment_waits_and_holds_what_comes_after_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn another_tab_and_what_is_new_are_known() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let alice = page(&server.url, "alice", DESKTOP).await;
     // Her phone begins a conversation with somebody: here it has that name, too.
     let mut phone = server.user("alice").await;
     let _carol = server.user("carol").await;
@@ -443,10 +452,11 @@ async fn another_tab_and_what_is_new_are_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn on_a_phone_the_way_back_leads_to_the_list() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = page(&server.url, "alice", PHONE).await else { return };
+    let alice = page(&server.url, "alice", PHONE).await;
     let mut bob = server.user("bob").await;
     alice.click("#people .entry", "bob").await;
     alice.sees("#title", "bob").await;
@@ -469,10 +479,11 @@ async fn on_a_phone_the_way_back_leads_to_the_list() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn a_refused_message_can_be_sent_again() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let alice = page(&server.url, "alice", DESKTOP).await;
     // Bob and Carol have taken this conversation before Alice could begin it.
     let mut bob = server.user("bob").await;
     let id = r#"direct:["alice","zoe"]"#;
@@ -498,6 +509,7 @@ async fn a_refused_message_can_be_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn the_page_is_accessible_and_fits_every_screen() {
     let _turn = alone().await;
     let axe = package("tests/js/node_modules/axe-core/axe.min.js");
@@ -507,8 +519,8 @@ async fn the_page_is_accessible_and_fits_every_screen() {
     }
     let axe = std::fs::read_to_string(axe).unwrap();
     let server = Server::start().await;
-    let Some(browser) = Browser::start(DESKTOP).await else { return };
-    let bob = page(&server.url, "bob", DESKTOP).await.unwrap();
+    let browser = Browser::start(DESKTOP).await;
+    let bob = page(&server.url, "bob", DESKTOP).await;
     let mut long = server.client().await;
     let name = json!({ "id": "long", "name": "W".repeat(256) });
     long.ask("authenticate", name).await.unwrap();
@@ -579,11 +591,12 @@ async fn no_violations(browser: &Browser, axe: &str, screen: Screen) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn many_messages_written_offline_go_out_once_and_in_order() {
     let _turn = alone().await;
     let server = Server::start().await;
     let url = server.url.clone();
-    let Some(alice) = page(&url, "alice", DESKTOP).await else { return };
+    let alice = page(&url, "alice", DESKTOP).await;
     let directory = server.stop().await;
     alice.sees("#banner", "The connection is lost").await;
     alice
@@ -618,10 +631,11 @@ async fn many_messages_written_offline_go_out_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn a_busy_lobby_is_read_within_the_limit() {
     let _turn = alone().await;
     let server = Server::start_with(tempfile::tempdir().unwrap(), limited()).await;
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let alice = page(&server.url, "alice", DESKTOP).await;
     for user in ["bob", "carol", "dan", "eve"] {
         let mut client = server.user(user).await;
         for _ in 0..30 {
@@ -644,6 +658,7 @@ async fn a_busy_lobby_is_read_within_the_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn what_is_new_is_shown_first_and_read_when_it_is_seen() {
     let _turn = alone().await;
     let server = Server::start().await;
@@ -656,7 +671,7 @@ async fn what_is_new_is_shown_first_and_read_when_it_is_seen() {
     for number in 1..=220 {
         send(&mut bob, format!("Number {number}")).await;
     }
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let alice = page(&server.url, "alice", DESKTOP).await;
     alice.sees("#conversations .count", "220").await;
     alice.click("#conversations .entry", "bob").await;
     alice.sees(".new", "New messages").await;
@@ -703,10 +718,11 @@ async fn what_is_new_is_shown_first_and_read_when_it_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn of_a_long_history_only_a_part_is_in_the_page() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let alice = page(&server.url, "alice", DESKTOP).await;
     let mut bob = server.user("bob").await;
     fill_the_lobby(&mut bob, 620, |number| format!("Number {number}.")).await;
     alice.sees(".content", "Number 620.").await;
@@ -730,10 +746,11 @@ async fn of_a_long_history_only_a_part_is_in_the_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn a_list_that_changes_loses_no_click() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let alice = page(&server.url, "alice", DESKTOP).await;
     let mut bob = server.user("bob").await;
     let mut carol = server.user("carol").await;
     let to_alice = |conversation: &str| json!({ "conversationId": conversation, "recipientId": "alice", "message": "Hi" });
@@ -760,10 +777,11 @@ async fn a_list_that_changes_loses_no_click() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn a_reload_keeps_ticks_drafts_and_conversations_that_have_not_begun() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
+    let alice = page(&server.url, "alice", DESKTOP).await;
     let bob = server.user("bob").await;
     alice.click("#people .entry", "bob").await;
     alice.write("#text", "Hello").await;
@@ -786,12 +804,13 @@ async fn a_reload_keeps_ticks_drafts_and_conversations_that_have_not_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn where_tokens_are_wanted_the_page_says_so_and_takes_one() {
     let _turn = alone().await;
     let secret = "a-secret-that-is-longer-than-32-bytes";
     let settings = Settings { jwt_secret: Some(secret.into()), ..Settings::default() };
     let server = Server::start_with(tempfile::tempdir().unwrap(), settings).await;
-    let Some(alice) = Browser::start(DESKTOP).await else { return };
+    let alice = Browser::start(DESKTOP).await;
     alice.open(&address(&server.url, "alice")).await;
     alice.sees("#banner", "radio-istic token --sub alice").await;
     alice.sees("#state", "not let in").await;
@@ -841,11 +860,12 @@ async fn the_page_may_load_from_its_own_server_only() {
 
 /// The pictures in the README: `SCREENSHOTS=1` makes them anew.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow: drives a browser"]
 async fn the_pictures_can_be_taken() {
     let _turn = alone().await;
     let server = Server::start().await;
-    let Some(alice) = page(&server.url, "alice", DESKTOP).await else { return };
-    let bob = page(&server.url, "bob", PHONE).await.unwrap();
+    let alice = page(&server.url, "alice", DESKTOP).await;
+    let bob = page(&server.url, "bob", PHONE).await;
     let mut zoe = server.client().await;
     let zoe_is = json!({ "id": "zoe", "name": "Zoë", "avatar": "/demo/avatars/cat.svg" });
     zoe.ask("authenticate", zoe_is).await.unwrap();

@@ -24,6 +24,8 @@ const QUIET: Duration = Duration::from_millis(3_000);
 
 /// How much more memory may be resident when it is over, in bytes.
 const MEMORY_LEFT: u64 = 10_000_000;
+/// How much caches and the allocator keep once they are full, in bytes.
+const CACHES: u64 = 50_000_000;
 
 /// Numbers that look random and are the same each time.
 struct Dice(u64);
@@ -200,6 +202,7 @@ async fn chat(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow"]
 async fn nobody_is_disturbed_by_what_two_hundred_others_send() {
     let soak = std::env::var("SOAK_SECONDS").ok().map(|text| text.parse().unwrap());
     let duration = Duration::from_secs(soak.unwrap_or(5));
@@ -254,8 +257,9 @@ async fn nobody_is_disturbed_by_what_two_hundred_others_send() {
     }
     server.is_left_by_all().await;
     let grown = server.resident().saturating_sub(before);
-    // In a few seconds caches are not full yet.
-    assert!(soak.is_none() || grown <= MEMORY_LEFT, "{grown} bytes more than before");
+    // A short run fills caches up to their bounds, a soak has filled them before.
+    let bound = if soak.is_some() { MEMORY_LEFT } else { MEMORY_LEFT + CACHES };
+    assert!(grown <= bound, "{grown} bytes more than before");
     assert!(!server.log().contains("panicked"), "{}", server.log());
     server.stop();
 }

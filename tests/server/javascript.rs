@@ -1,7 +1,7 @@
 //! The official clients. They need Node, and `npm ci` in `tests/js`.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     process::{Command, Output, Stdio},
 };
 
@@ -10,20 +10,14 @@ use crate::{
     support::{Server, package},
 };
 
-/// Node with the clients, or `None`, said aloud, where they are not installed.
-pub fn node() -> Option<Command> {
+/// Node with the clients.
+pub fn node() -> Command {
     let modules = package("tests/js/node_modules");
     let has_node = Command::new("node").arg("--version").output().is_ok();
-    if has_node && modules.is_dir() {
-        let mut node = Command::new("node");
-        node.env("NODE_PATH", modules).current_dir(package("tests/js"));
-        return Some(node);
-    }
-    assert!(std::env::var_os("REQUIRE_NODE").is_none(), "Node or tests/js/node_modules is missing");
-    // Not by `eprintln!`, which is not shown of a test that passes.
-    let line = "skipped: needs Node, and `npm ci` in tests/js\n";
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-    None
+    assert!(has_node && modules.is_dir(), "Node or tests/js/node_modules is missing");
+    let mut node = Command::new("node");
+    node.env("NODE_PATH", modules).current_dir(package("tests/js"));
+    node
 }
 
 async fn run(mut command: Command) -> Output {
@@ -31,7 +25,7 @@ async fn run(mut command: Command) -> Output {
 }
 
 async fn talks(client: &str, transports: &str) {
-    let Some(mut node) = node() else { return };
+    let mut node = node();
     let server = Server::start().await;
     node.args(["talk.js", &server.url, client, transports]);
     let output = run(node).await;
@@ -39,21 +33,25 @@ async fn talks(client: &str, transports: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(node), ignore = "needs Node and `npm ci` in tests/js")]
 async fn the_official_client_talks_over_websocket() {
     talks("socket.io-client", "websocket").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(node), ignore = "needs Node and `npm ci` in tests/js")]
 async fn the_official_client_talks_over_polling() {
     talks("socket.io-client", "polling").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(node), ignore = "needs Node and `npm ci` in tests/js")]
 async fn the_official_client_talks_while_it_upgrades() {
     talks("socket.io-client", "polling,websocket").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(node), ignore = "needs Node and `npm ci` in tests/js")]
 async fn the_official_v2_client_talks_over_all_transports() {
     for transports in ["websocket", "polling", "polling,websocket"] {
         talks("socket.io-client-v2", transports).await;
@@ -61,9 +59,10 @@ async fn the_official_v2_client_talks_over_all_transports() {
 }
 
 #[test]
+#[cfg_attr(not(node), ignore = "needs Node and `npm ci` in tests/js")]
 fn the_official_client_comes_back_after_a_restart() {
     for transport in ["websocket", "polling"] {
-        let Some(mut node) = node() else { return };
+        let mut node = node();
         let directory = tempfile::tempdir().unwrap();
         let server = Process::start(directory.path());
         let url = server.url.clone();
@@ -83,8 +82,9 @@ fn the_official_client_comes_back_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(node), ignore = "needs Node and `npm ci` in tests/js")]
 async fn the_readmes_client_works_when_pasted() {
-    let Some(mut node) = node() else { return };
+    let mut node = node();
     let readme = std::fs::read_to_string(package("README.md")).unwrap();
     let (_, rest) = readme.split_once("```javascript\n").expect("the README has a client");
     let (client, _) = rest.split_once("```").unwrap();

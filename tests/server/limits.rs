@@ -48,6 +48,7 @@ async fn events_over_the_limit_are_refused_until_the_client_has_waited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow"]
 async fn who_goes_on_regardless_is_put_out() {
     let rate_limit = Some("20/s".into());
     let server = server(Settings { rate_limit, ..Settings::default() }).await;
@@ -229,6 +230,7 @@ async fn raw(server: &Server, head: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow"]
 async fn heads_and_handshakes_have_their_size_and_their_time() {
     let server = Server::start().await;
     let long = format!("GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(100_000));

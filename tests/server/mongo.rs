@@ -33,20 +33,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// `None`, said aloud, where there is none to start.
-    pub async fn start() -> Option<Self> {
+    pub async fn start() -> Self {
         Self::start_as(true).await
     }
 
     /// One that is no replica set, and knows no transactions.
-    pub async fn start_standalone() -> Option<Self> {
+    pub async fn start_standalone() -> Self {
         Self::start_as(false).await
     }
 
-    async fn start_as(is_replica_set: bool) -> Option<Self> {
-        static PROGRAM: OnceCell<Option<Program>> = OnceCell::const_new();
+    async fn start_as(is_replica_set: bool) -> Self {
+        static PROGRAM: OnceCell<Program> = OnceCell::const_new();
         let find = async || tokio::task::spawn_blocking(find_program).await.unwrap();
-        let Some(program) = PROGRAM.get_or_init(find).await else { return skip() };
+        let program = PROGRAM.get_or_init(find).await;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut server = Self {
             program,
@@ -56,7 +55,7 @@ impl Server {
             child: None,
         };
         server.run().await;
-        Some(server)
+        server
     }
 
     /// Starts it again where it was, and returns when it answers.
@@ -135,33 +134,37 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub async fn new() -> Option<Self> {
+    pub async fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("radio-istic-test-{}-{number}", std::process::id());
-        let uri = shared_uri(&name).await?;
+        let uri = shared_uri(&name).await;
         let client = Client::with_uri_str(&uri).await.unwrap();
-        Some(Self { database: client.database(&name), uri })
+        Self { database: client.database(&name), uri }
     }
 }
 
 /// The address of a database on the server that all tests share.
-pub async fn shared_uri(database: &str) -> Option<String> {
+pub async fn shared_uri(database: &str) -> String {
     if let Ok(uri) = std::env::var("MONGODB_TEST_URI") {
         let (server, options) = uri.split_once('?').unwrap_or((&uri, ""));
-        return Some(format!("{}/{database}?{options}", server.trim_end_matches('/')));
+        return format!("{}/{database}?{options}", server.trim_end_matches('/'));
     }
-    static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
-    Some(SERVER.get_or_init(Server::start).await.as_ref()?.uri(database))
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    SERVER.get_or_init(Server::start).await.uri(database)
 }
 
-fn find_program() -> Option<Program> {
+fn find_program() -> Program {
     if Command::new("mongod").arg("--version").output().is_ok() {
-        return Some(Program::Mongod);
+        return Program::Mongod;
     }
     let environment = package("target/secantusdb");
     let program = environment.join("bin/secantusd-py");
-    (program.exists() || install(&environment)).then_some(Program::Secantusd(program))
+    assert!(
+        program.exists() || install(&environment),
+        "there is no MongoDB: it needs MONGODB_TEST_URI, mongod, or Python 3 to install SecantusDB"
+    );
+    Program::Secantusd(program)
 }
 
 /// Installs SecantusDB beside the build, once.
@@ -176,16 +179,4 @@ fn install(environment: &Path) -> bool {
     };
     run(Path::new("python3"), &["-m", "venv", environment.to_str().unwrap()])
         && run(&environment.join("bin/pip"), &["install", "--quiet", SECANTUSDB])
-}
-
-fn skip<T>() -> Option<T> {
-    use std::io::Write;
-
-    assert!(
-        std::env::var_os("REQUIRE_MONGODB").is_none(),
-        "there is no MongoDB server to test with"
-    );
-    let line = "skipped: needs MONGODB_TEST_URI, mongod, or Python 3 to install SecantusDB\n";
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-    None
 }

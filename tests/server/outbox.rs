@@ -56,8 +56,9 @@ fn contents(documents: &[Document]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
-    let Some(mut mongodb) = mongo::Server::start().await else { return };
+    let mut mongodb = mongo::Server::start().await;
     let uri = mongodb.uri("chat");
     let server = on(uri.clone()).await;
     let mut alice = server.user("alice").await;
@@ -126,8 +127,9 @@ async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn a_server_starts_without_mongodb_and_survives_its_own_death_too() {
-    let Some(mut mongodb) = mongo::Server::start().await else { return };
+    let mut mongodb = mongo::Server::start().await;
     let uri = mongodb.uri("chat");
     mongodb.kill();
     let directory = tempfile::tempdir().unwrap();
@@ -176,9 +178,10 @@ async fn a_server_starts_without_mongodb_and_survives_its_own_death_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn everything_is_killed_in_the_middle_of_traffic_and_every_confirmed_message_is_there_once() {
     const WRITERS: usize = 4;
-    let Some(mut mongodb) = mongo::Server::start().await else { return };
+    let mut mongodb = mongo::Server::start().await;
     let uri = mongodb.uri("chat");
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start_on_mongodb(directory.path(), &uri);
@@ -245,8 +248,9 @@ async fn everything_is_killed_in_the_middle_of_traffic_and_every_confirmed_messa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn a_database_that_accepts_and_never_answers_is_away_after_five_seconds() {
-    let Some(mongodb) = mongo::Server::start().await else { return };
+    let mongodb = mongo::Server::start().await;
     // Passes everything on until it stalls.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = listener.local_addr().unwrap();
@@ -285,8 +289,9 @@ async fn a_database_that_accepts_and_never_answers_is_away_after_five_seconds() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn a_document_that_mongodb_refuses_is_set_aside_and_the_others_pass() {
-    let Some(mut mongodb) = mongo::Server::start().await else { return };
+    let mut mongodb = mongo::Server::start().await;
     let uri = mongodb.uri("chat");
     let client = Mongo::with_uri_str(&uri).await.unwrap();
     let validator = doc! { "content": { "$not": { "$regex": "poison" } } };
@@ -314,8 +319,9 @@ async fn a_document_that_mongodb_refuses_is_set_aside_and_the_others_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn a_message_into_somebody_elses_conversation_is_set_aside_when_mongodb_tells() {
-    let Some(mut mongodb) = mongo::Server::start().await else { return };
+    let mut mongodb = mongo::Server::start().await;
     let uri = mongodb.uri("chat");
     let server = on(uri.clone()).await;
     let mut alice = server.user("alice").await;
@@ -333,8 +339,9 @@ async fn a_message_into_somebody_elses_conversation_is_set_aside_when_mongodb_te
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn a_server_that_is_no_replica_set_will_do() {
-    let Some(mut mongodb) = mongo::Server::start_standalone().await else { return };
+    let mut mongodb = mongo::Server::start_standalone().await;
     let uri = mongodb.uri("chat");
     let server = on(uri.clone()).await;
     let mut alice = server.user("alice").await;
@@ -352,9 +359,10 @@ async fn a_server_that_is_no_replica_set_will_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn where_tokens_are_needed_nobody_gets_into_a_conversation_that_cannot_be_looked_up() {
     const SECRET: &str = "a-secret-that-is-longer-than-32-bytes";
-    let Some(mut mongodb) = mongo::Server::start().await else { return };
+    let mut mongodb = mongo::Server::start().await;
     let settings = Settings {
         mongodb_uri: Some(mongodb.uri("chat")),
         jwt_secret: Some(SECRET.into()),

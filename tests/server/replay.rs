@@ -115,7 +115,7 @@ fn what_happened_is_accepted_into_the_file() {
 
     // What somebody has written differently, and means the same, stays.
     let spread = talk().replacen(
-        r#"  alice < ack {"ok":true,"conversationId":"c1","messages":[],"hasMore":false}"#,
+        r#"  alice < ack {"ok":true,...conversation-history}"#,
         "  alice < ack {\n    \"ok\": true, \"conversationId\": \"c1\",\n    \"messages\": [], \"hasMore\": false\n  }",
         1,
     );
@@ -188,11 +188,11 @@ struct PlainServer {
 }
 
 impl PlainServer {
-    fn start() -> Option<Self> {
-        let mut child = node()?.arg("plain-server.js").stdout(Stdio::piped()).spawn().unwrap();
+    fn start() -> Self {
+        let mut child = node().arg("plain-server.js").stdout(Stdio::piped()).spawn().unwrap();
         let mut port = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        Some(Self { child, url: format!("http://127.0.0.1:{}", port.trim()) })
+        Self { child, url: format!("http://127.0.0.1:{}", port.trim()) }
     }
 }
 
@@ -212,16 +212,18 @@ fn assert_snapshot(name: &str, text: &str) {
 }
 
 #[test]
+#[ignore = "slow"]
 fn another_server_without_acknowledgements_is_compared() {
-    let Some(server) = PlainServer::start() else { return };
+    let server = PlainServer::start();
     let (code, stdout, stderr) = run(&[TALK, "--url", &server.url]);
     assert_eq!(code, 1, "{stderr}");
     assert_snapshot("plain-server-differences", &stdout);
 }
 
 #[test]
+#[ignore = "slow"]
 fn the_order_of_fields_is_a_difference_only_if_it_should_be() {
-    let Some(server) = PlainServer::start() else { return };
+    let server = PlainServer::start();
     let talk = r#"alice connects
 alice > authenticate {"id":"alice","name":"Alice"}
   alice < user-status-change {"userId":"alice","timestamp":"<milliseconds>","status":"online"}
@@ -238,8 +240,9 @@ alice > authenticate {"id":"alice","name":"Alice"}
 }
 
 #[test]
+#[ignore = "slow"]
 fn whatever_another_server_does_is_written_down() {
-    let Some(server) = PlainServer::start() else { return };
+    let server = PlainServer::start();
     let (code, stdout, stderr) = run(&["tests/replay/plain-server.txt", "--url", &server.url]);
     assert_eq!(code, 0, "{stdout}{stderr}");
     for transport in ["websocket", "polling"] {
@@ -251,8 +254,9 @@ fn whatever_another_server_does_is_written_down() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn an_acknowledgement_is_waited_for_also_where_the_clock_ends_a_step() {
-    let Some(server) = PlainServer::start() else { return };
+    let server = PlainServer::start();
     let talk = "a connects\na ? ponder\n  a < ack \"late\"\na > roll 6 \"one\"\n  \
                 a < rolled {\"sides\":6,\"label\":\"one\"} \"for certain\"\n";
     let (_directory, path) = file(talk);
@@ -263,17 +267,15 @@ fn an_acknowledgement_is_waited_for_also_where_the_clock_ends_a_step() {
 
 /// `REPLAYS` times, or a few, every conversation on each storage and transport, many at once.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow"]
 async fn every_replay_says_the_same() {
     let times = std::env::var("REPLAYS").map_or(2, |times| times.parse().unwrap());
     let polling = Stage { transport: TransportKind::Polling, ..Stage::own() };
     let mongodb = on_mongodb().await;
     // Each with how many may be played at once: the pollers wait for the heartbeat of one that has
     // vanished, and they all share a MongoDB server.
-    let servers = [(Some(Stage::own()), 10), (Some(polling), 100), (mongodb, 10)];
-    let servers: Vec<_> = servers
-        .into_iter()
-        .filter_map(|(server, at_once)| Some((server?, Arc::new(Semaphore::new(at_once)))))
-        .collect();
+    let servers = [(Stage::own(), 10), (polling, 100), (mongodb, 10)]
+        .map(|(server, at_once)| (server, Arc::new(Semaphore::new(at_once))));
     let mut replays = tokio::task::JoinSet::new();
     for path in conversations() {
         for (server, at_once) in (0..times).flat_map(|_| &servers) {

@@ -66,8 +66,9 @@ async fn fixtures(shared: &Shared) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
 async fn what_mongoose_wrote_is_read_and_what_is_unknown_stays() {
-    let Some(shared) = Shared::new().await else { return };
+    let shared = Shared::new().await;
     fixtures(&shared).await;
     let server = start(&shared).await;
     let mut bob = server.user(BOB).await;
@@ -152,8 +153,9 @@ async fn what_mongoose_wrote_is_read_and_what_is_unknown_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
 async fn users_have_their_status_and_nobody_is_made_up() {
-    let Some(shared) = Shared::new().await else { return };
+    let shared = Shared::new().await;
     fixtures(&shared).await;
     let users = collection(&shared, "users");
     let status = async |wanted: &str| {
@@ -199,9 +201,10 @@ async fn users_have_their_status_and_nobody_is_made_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
 async fn two_servers_that_write_to_one_conversation_count_right() {
     const EACH: usize = 30;
-    let Some(shared) = Shared::new().await else { return };
+    let shared = Shared::new().await;
     let servers = [start(&shared).await, start(&shared).await];
     let mut first = servers[0].user("founder").await;
     let message = json!({ "conversationId": "c1", "recipientId": "reader", "message": "first" });
@@ -240,8 +243,9 @@ async fn two_servers_that_write_to_one_conversation_count_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
 async fn who_is_removed_from_a_conversation_hears_nothing_of_it_any_more() {
-    let Some(shared) = Shared::new().await else { return };
+    let shared = Shared::new().await;
     let server = start(&shared).await;
     let mut alice = server.user("alice").await;
     let mut bob = server.user("bob").await;
@@ -282,8 +286,9 @@ async fn who_is_removed_from_a_conversation_hears_nothing_of_it_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
 async fn every_legal_id_works_everywhere() {
-    let Some(shared) = Shared::new().await else { return };
+    let shared = Shared::new().await;
     let server = start(&shared).await;
     let ids = [
         "a.b.c",
@@ -323,8 +328,9 @@ async fn every_legal_id_works_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
 async fn the_reads_have_their_indexes() {
-    let Some(shared) = Shared::new().await else { return };
+    let shared = Shared::new().await;
     let server = start(&shared).await;
     // It listens when the database is prepared.
     let _alice = server.user("alice").await;

@@ -69,6 +69,7 @@ async fn a_websocket_that_is_not_read_is_closed_and_catches_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "slow"]
 async fn a_poller_that_does_not_come_back_is_put_out() {
     let server = Server::start().await;
     let mut alice = server.user("alice").await;

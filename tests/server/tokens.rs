@@ -167,6 +167,7 @@ async fn last_words(mut client: Client) -> Vec<Received> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow"]
 async fn a_socket_is_put_out_when_its_token_runs_out_unless_it_brings_a_fresh_one() {
     let server = with_secret().await;
     // Good for two seconds more.

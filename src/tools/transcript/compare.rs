@@ -76,6 +76,19 @@ pub enum DifferenceKind {
     Order { field: String, expected: Vec<String>, actual: Vec<String> },
 }
 
+impl DifferenceKind {
+    /// Whether it is the same as another one, of a field that stands deeper in the payload.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Field { field, expected, actual },
+                Self::Field { field: told, expected: told_expected, actual: told_actual },
+            ) => field.ends_with(told) && expected == told_expected && actual == told_actual,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { line, client, what, kind } = self;

@@ -108,24 +108,28 @@ impl Transcript {
             let lines: Vec<_> = self.script.lines_below(step).collect();
             let expected: Vec<_> = lines.iter().map(|(.., answer)| *answer).collect();
             for pair in pairs(&expected, actual).iter() {
-                let mut differ = |line, answer: &Answer, kind| {
-                    let (client, what) = (answer.client.clone(), answer.what.to_string());
-                    differences.push(Difference { line, client, what, kind });
-                };
                 match pair {
                     (Some(old), Some(new)) => {
                         let kinds = fields(&expected[old].arguments, &actual[new].arguments);
                         for kind in kinds.into_iter().filter(|kind| self.counts(kind)) {
-                            differ(lines[old].0, expected[old], kind);
+                            // What an object that was shown above differs in, is told there.
+                            let is_told = |other: &Difference| kind.repeats(&other.kind);
+                            if is_long(lines[old].1) || !differences.iter().any(is_told) {
+                                differ(&mut differences, lines[old].0, expected[old], kind);
+                            }
                         }
                     }
-                    (Some(old), None) => {
-                        differ(lines[old].0, expected[old], DifferenceKind::Missing)
-                    }
+                    (Some(old), None) => differ(
+                        &mut differences,
+                        lines[old].0,
+                        expected[old],
+                        DifferenceKind::Missing,
+                    ),
                     (None, Some(new)) => {
                         let arguments = actual[new].arguments.clone();
                         let line = self.script.lines[step].number;
-                        differ(line, &actual[new], DifferenceKind::Unexpected { arguments });
+                        let kind = DifferenceKind::Unexpected { arguments };
+                        differ(&mut differences, line, &actual[new], kind);
                     }
                     (None, None) => {}
                 }
@@ -149,6 +153,11 @@ impl Transcript {
         }
         Ok(())
     }
+}
+
+fn differ(differences: &mut Vec<Difference>, line: usize, answer: &Answer, kind: DifferenceKind) {
+    let (client, what) = (answer.client.clone(), answer.what.to_string());
+    differences.push(Difference { line, client, what, kind });
 }
 
 /// Writes an answer in its short form, or as somebody has formatted it by hand.
