@@ -1,4 +1,4 @@
-//! The parts of a message's way, each alone: `cargo bench --bench micro`.
+//! The stages of a message, each measured alone: `cargo bench --bench micro`.
 
 use std::sync::Arc;
 

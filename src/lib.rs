@@ -2,19 +2,19 @@
 //!
 //! # The rooms
 //!
-//! An event walks through these rooms in one direction, and each answers one question:
+//! An event passes these rooms in one direction, and each has one responsibility:
 //!
-//! | room | question | knows nothing of |
+//! | room | responsibility | knows nothing of |
 //! |---|---|---|
-//! | [`model`] | What are ids, times, messages, conversations and users, and who belongs where? | everything else |
-//! | [`contract`] | What is on the wire? | how anything is decided or stored |
-//! | [`events`] | What are the rules: who may, what is written, who hears of it? | sockets, SQL; it neither waits nor writes |
-//! | [`commit`] | In which order? Batches, one writer | what an event means, and whom it answers |
-//! | [`session`] | One socket: who is it, and what waits? | storage |
-//! | [`outlet`] | How does something reach one client, and what if it does not read? | chat rules |
-//! | [`gateway`] | socketioxide: how do events come in? | storage |
-//! | [`delivery`], [`presence`] | Which sockets get which server event? | how it was decided |
-//! | [`storage`] | Where does it live? One enum, one method per question | wire, sockets |
+//! | [`model`] | ids, times, messages, users, conversations and their members | everything else |
+//! | [`contract`] | the wire format | decisions and storage |
+//! | [`events`] | the rules: permissions, writes, receivers | sockets, SQL; no waits, no writes |
+//! | [`commit`] | the order: batches, one writer | the meaning of an event, and its requester |
+//! | [`session`] | one socket: its user, and its waiting events | storage |
+//! | [`outlet`] | the packets to one client, and slow readers | chat rules |
+//! | [`gateway`] | socketioxide: the way of events into the server | storage |
+//! | [`delivery`], [`presence`] | the sockets that receive each server event | decisions |
+//! | [`storage`] | the place of the data: one enum, one method per question | wire, sockets |
 //! | [`http`], [`config`], [`net`], [`limits`], [`tokens`], [`origins`] | the edges | chat rules |
 //! | [`metrics`] | figures | everything else |
 //! | [`tools`] | the Socket.IO client, conversation files, the recorder | the server's inside |
@@ -35,11 +35,12 @@
 //!
 //! # How to add an event, in five steps
 //!
-//! 1. A conversation in `tests/conversations/` that says who sends what, and what everybody gets.
-//! 2. `contract/<family>.rs`: the payload, what clients receive, the limits.
+//! 1. A conversation in `tests/conversations/` with the events of each client, and all their
+//!    answers.
+//! 2. `contract/<family>.rs`: the payload, the server events, the limits.
 //! 3. `events/<family>.rs`: `impl Event`, which decides; a line in the table of `events/mod.rs`.
-//! 4. If it stores something new: a variant of [`storage::Write`], and how each engine applies it in
-//!    `storage/sqlite/<family>.rs` and `storage/mongo/<family>.rs`. If it reads: a method of
+//! 4. If it stores something new: a variant of [`storage::Write`], and how each engine applies it
+//!    in `storage/sqlite/<family>.rs` and `storage/mongo/<family>.rs`. If it reads: a method of
 //!    [`storage::Storage`].
 //! 5. The snapshot: read it, then accept it.
 

@@ -41,7 +41,7 @@ enum Task {
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
         eprintln!("radio-istic: {error:#}");
-        // Of a replay, 1 means that something differs.
+        // A replay with a difference exits with 1, so an error exits with 2.
         let is_replay = std::env::args_os().nth(1).is_some_and(|command| command == "replay");
         if is_replay { ExitCode::from(2) } else { ExitCode::FAILURE }
     })

@@ -1,7 +1,7 @@
-//! Figures for Prometheus: what is counted, under which names, and how it is told.
+//! Figures for Prometheus: the counters, their names, and their output.
 //!
-//! They are the process's, not a server's. Whoever counts calls a function here, so that a name
-//! stands in one place.
+//! The figures are the process's, not a server's. Other modules count through the functions here,
+//! so that a name stands in one place.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ const SECONDS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 const SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-/// How often histograms are folded together.
+/// The interval at which histograms are folded together.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -74,13 +74,13 @@ impl Gauges {
     }
 }
 
-/// Begins to count. Before, and without it, counting does nothing and costs as much.
+/// Starts to count. Before, and without it, counting has no effect and no cost.
 pub fn start() {
     PROMETHEUS.get_or_init(|| {
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Full(BATCH_SIZE.into()), &SIZES)
             .and_then(|builder| builder.set_buckets(&SECONDS));
-        // Another recorder, of whoever embeds the server, keeps its place.
+        // The recorder of a program that embeds the server stays in place.
         let handle = builder.and_then(PrometheusBuilder::install_recorder).ok();
         describe();
         handle
@@ -104,7 +104,7 @@ fn describe() {
     describe_counter!(REFUSED, "Connections that were refused, by reason");
 }
 
-/// Histograms keep what they were told until somebody asks, or this is called.
+/// Folds histograms together regularly: else they keep all values until the next scrape.
 pub async fn keep_up() {
     loop {
         tokio::time::sleep(UPKEEP).await;
@@ -114,8 +114,8 @@ pub async fn keep_up() {
     }
 }
 
-/// All figures in Prometheus' text format, with the changes that wait for the database and those
-/// that it refused. `None` if nobody counts.
+/// All figures in Prometheus' text format, with the number of changes that wait for the database
+/// and of those that it refused. `None` if nothing is counted.
 pub fn render(gauges: &Gauges, pending: u64, rejected: u64) -> Option<String> {
     let handle = PROMETHEUS.get()?.as_ref()?;
     gauge!(CONNECTIONS).set(gauges.connections() as f64);
@@ -126,7 +126,7 @@ pub fn render(gauges: &Gauges, pending: u64, rejected: u64) -> Option<String> {
     Some(handle.render())
 }
 
-/// An event was answered: `ok`, or with an error code. Its name is one of the contract's, or
+/// Counts an answered event: `ok`, or an error code. Its name is one of the contract's, or
 /// `unknown`.
 pub fn event(name: &'static str, outcome: &'static str) {
     counter!(EVENTS, "event" => name, "outcome" => outcome).increment(1);

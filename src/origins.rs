@@ -1,4 +1,4 @@
-//! Which pages may talk to the server: the rule on origins, for CORS and for refusing.
+//! The rule on origins, for CORS and for refusals: the pages that may talk to the server.
 
 use std::{collections::HashSet, str::FromStr, sync::Arc};
 
@@ -18,7 +18,7 @@ impl FromStr for Origins {
     /// The entry that is no origin.
     type Err = String;
 
-    /// Reads a comma-separated list. A trailing slash and upper case in the host are put right.
+    /// Reads a comma-separated list. A trailing slash and upper case in the host are corrected.
     fn from_str(text: &str) -> Result<Self, String> {
         let entries = || text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
         if entries().any(|entry| entry == "*") {
@@ -35,8 +35,8 @@ impl FromStr for Origins {
 }
 
 impl Origins {
-    /// Whether a request with these headers may be served. One without an `Origin` comes from no
-    /// page.
+    /// Whether a request with these headers may be served. A request without an `Origin` comes from
+    /// no page.
     pub fn allow(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return true };
         let origin = origin.to_str().ok().and_then(parse);
@@ -54,7 +54,7 @@ impl Origins {
     }
 }
 
-/// An `http` or `https` URL with a host and nothing behind its path.
+/// An `http` or `https` URL with a host, and with neither a query nor a fragment.
 fn parse(origin: &str) -> Option<Url> {
     let url = Url::parse(origin).ok()?;
     let is_origin = matches!(url.scheme(), "http" | "https")
@@ -119,7 +119,7 @@ mod tests {
             let is_listed = scheme.eq_ignore_ascii_case("https")
                 && name.eq_ignore_ascii_case("chat.example.com")
                 && port.unwrap_or(443) == 443;
-            // TLS may end at a proxy, so a port that neither names is the same one.
+            // TLS may end at a proxy, so two missing ports are the same one.
             let is_default = port.is_none_or(|port| port == default_port);
             let is_own = is_web
                 && name.eq_ignore_ascii_case(own)
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_allows_what_it_names_whatever_its_case_and_slash() {
+    fn a_list_allows_its_origins_in_any_case_and_with_a_slash() {
         let list = "https://Chat.Example.com/, http://localhost:3000";
         assert!(allowed(list, "https://chat.example.com", "api.example.com"));
         assert!(allowed(list, "http://localhost:3000", "api.example.com"));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_named() {
+    fn the_error_names_the_entry_that_is_no_origin() {
         for (list, entry) in [
             ("https://a.example, chat.example.com", "chat.example.com"),
             ("https://a.example/path", "https://a.example/path"),

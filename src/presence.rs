@@ -1,4 +1,4 @@
-//! Who is online, on how many sockets, and who is typing where.
+//! The users who are online, with the number of their sockets, and the users who are typing.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,19 +16,19 @@ use crate::{
     session::SocketId,
 };
 
-/// The users who are online, in the order in which they came.
+/// The users who are online, in the order of their arrival.
 #[derive(Default)]
 pub struct Presence(IndexMap<Id, Face>);
 
 struct Face {
     user: User,
-    /// `user` as JSON: the list of all goes to everybody who comes.
+    /// `user` as JSON, because every newcomer gets the list of all users.
     json: Box<RawValue>,
     sockets: usize,
 }
 
 impl Presence {
-    /// One more socket of this user's. Returns whether it is the first one.
+    /// Counts one more socket of this user. Returns whether it is the first one.
     pub fn come(&mut self, profile: Profile) -> bool {
         let is_first = !self.0.contains_key(&profile.id);
         let face = self.0.entry(profile.id.clone()).or_insert_with(|| Face {
@@ -47,14 +47,14 @@ impl Presence {
         is_first
     }
 
-    /// An authenticated socket says more of its user.
+    /// Updates the profile of a user, because one of their sockets has authenticated again.
     pub fn describe(&mut self, profile: Profile) {
         if let Some(face) = self.0.get_mut(&profile.id) {
             face.describe(profile);
         }
     }
 
-    /// One socket less. Returns whether it was the last one.
+    /// Counts one socket less. Returns whether it was the last one.
     pub fn go(&mut self, user: &Id) -> bool {
         let Some(face) = self.0.get_mut(user) else { return false };
         face.sockets -= 1;
@@ -110,12 +110,12 @@ impl Face {
     }
 }
 
-/// Who is typing in which conversation, until when.
+/// The users who are typing, by conversation, with the times at which it ends.
 #[derive(Default)]
 pub struct Typing {
     typing: HashMap<(Id, Id), Typist>,
-    /// When to look at an entry, in order, because typing always lasts as long. An entry that
-    /// was renewed stands here again, and its earlier times mean nothing.
+    /// The times to check an entry, in order, because typing always lasts equally long. A renewed
+    /// entry stands here again, and its earlier times mean nothing.
     deadlines: VecDeque<(Instant, (Id, Id))>,
 }
 
@@ -124,15 +124,15 @@ pub struct Typist {
     pub conversation: Id,
     pub user: Id,
     pub name: Arc<str>,
-    /// Who has been told.
+    /// The users to whom the typing was shown.
     pub audience: Conversation,
-    /// The socket on which they type; it ends with it.
+    /// The socket on which the user types; the typing ends with it.
     socket: SocketId,
     until: Instant,
 }
 
 impl Typing {
-    /// Starts or renews. Returns who hears of it: with a renewal, all who heard of it before too.
+    /// Starts or renews. Returns the receivers: with a renewal, also all earlier ones.
     pub fn start(
         &mut self,
         conversation: &Id,
@@ -145,7 +145,7 @@ impl Typing {
         let key = (conversation.clone(), user.clone());
         self.deadlines.push_back((until, key.clone()));
         if let Some(before) = self.typing.remove(&key) {
-            // Whoever was told that it began has to be told that it ends.
+            // A receiver of the beginning has to receive the end too.
             audience.add(before.audience.participants());
         }
         let heard_by = audience.clone();
@@ -154,7 +154,7 @@ impl Typing {
         heard_by
     }
 
-    /// Returns who was typing, if they were.
+    /// Returns the typist, if the user was typing.
     pub fn stop(&mut self, conversation: &Id, user: &Id) -> Option<Typist> {
         if self.typing.is_empty() {
             return None;
@@ -162,7 +162,7 @@ impl Typing {
         self.typing.remove(&(conversation.clone(), user.clone()))
     }
 
-    /// All that is typed on a socket ends.
+    /// Ends all typing on a socket.
     pub fn stop_on(&mut self, socket: SocketId) -> Vec<Typist> {
         self.typing
             .extract_if(|_, typist| typist.socket == socket)
@@ -170,12 +170,12 @@ impl Typing {
             .collect()
     }
 
-    /// When typing may have ended next.
+    /// The earliest time at which typing may have ended.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.front().map(|(deadline, _)| *deadline)
     }
 
-    /// Ends what was not renewed in time.
+    /// Ends the typing that was not renewed in time.
     pub fn expire(&mut self, now: Instant) -> Vec<Typist> {
         let mut expired = Vec::new();
         while let Some((_, key)) = self.deadlines.pop_front_if(|(deadline, _)| *deadline <= now) {

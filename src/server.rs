@@ -24,14 +24,14 @@ use crate::{
     storage::Storage,
 };
 
-/// How long accepted events may take to be stored and confirmed once the server stops. Together
+/// The time in which accepted events may be stored and confirmed once the server stops. Together
 /// with the limits below it stays under the 4 s of the contract.
 const DRAIN: Duration = Duration::from_millis(1_600);
-/// How long readers may take to read what they are sent. Pollers have to come for it.
+/// The time in which readers may receive the packets for them. Pollers have to fetch theirs.
 const FLUSH: Duration = Duration::from_millis(500);
-/// How long the end of all sockets may take.
+/// The time in which all sockets may end.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// How long other requests and the writer may take to end, each.
+/// The time in which other requests may end, and again the writer.
 const CLOSE: Duration = Duration::from_millis(300);
 
 /// A server whose storage is open.
@@ -57,8 +57,8 @@ impl Server {
         Ok(Self { storage: Arc::new(storage), config })
     }
 
-    /// Serves until `shutdown` resolves, then ends in order: no new connections, what was accepted
-    /// is stored and confirmed, sockets are closed.
+    /// Serves until `shutdown` resolves, then ends in order: takes no new connections, stores and
+    /// confirms the accepted events, closes the sockets.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -84,7 +84,7 @@ impl Server {
         tracing::info!(address = %listener.local_addr()?, "listening");
         let (stop_accepting, accepting) = oneshot::channel::<()>();
         let (stop_serving, serving) = oneshot::channel::<()>();
-        // All connections of a proxy are its own: the limit is for the clients behind it.
+        // All connections of a proxy have its address: the limit is for the clients behind it.
         let tcp = config.limits.connections.filter(|_| config.limits.trusted_proxy.is_none());
         let tcp = tcp.map(Addresses::new);
         let server =
@@ -93,7 +93,7 @@ impl Server {
         tokio::select! {
             () = metrics::keep_up() => {}
             () = shutdown => tracing::info!("stopping"),
-            // Nothing would be answered any more. Whoever started the server can start it again.
+            // The server would answer nothing more. A supervisor can start it again.
             _ = &mut delivery => bail!("the server has failed: see the log"),
         }
         drop(stop_accepting);
@@ -125,8 +125,8 @@ fn app(
     }
 }
 
-/// Answers what was accepted, and closes the sockets behind that. What takes longer than its limit
-/// ends with the process.
+/// Answers the accepted events, and closes the sockets afterwards. Work that takes longer than its
+/// limit ends with the process.
 async fn drain(gateway: &Gateway, commits: Commits<Request>, delivery: task::JoinHandle<()>) {
     let _ = timeout(DRAIN / 2, gateway.drained()).await;
     commits.close();

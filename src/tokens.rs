@@ -1,7 +1,7 @@
-//! Tokens: whether a backend has signed one, whose it is, and until when.
+//! Tokens: their signature, their user, and their expiry.
 //!
-//! Of each kind of key one algorithm is taken, the one of the contract. So a token cannot choose
-//! how it is verified: neither `none` nor a public key as an HMAC secret gets anybody in.
+//! Each kind of key has one algorithm, the one of the contract. So a token cannot choose how it is
+//! verified: neither `none` nor a public key as an HMAC secret gives access.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     model::{Id, Time},
 };
 
-/// How far the clocks of the server and the backend may be apart.
+/// The allowed difference between the clocks of the server and the backend.
 pub const LEEWAY: Duration = Duration::from_secs(60);
 
-/// What is told of a token that was good.
+/// The text for a token that was valid before.
 pub const EXPIRED: &str = "The token has run out.";
 
 /// A shorter secret can be guessed: HS256 wants as many bytes as its hash has (RFC 7518, 3.2).
@@ -30,16 +30,16 @@ const GOOD_SECRET_BYTES: usize = 32;
 pub struct Tokens {
     key: DecodingKey,
     validation: Validation,
-    /// To sign with, if the key is a secret.
+    /// The key to sign with, if it is a secret.
     secret: Option<EncodingKey>,
     has_short_secret: bool,
 }
 
-/// What a good token says.
+/// The claims of a valid token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claims {
     pub user: Id,
-    /// When the token runs out, the leeway included. Some never do.
+    /// The time at which the token expires, the leeway included. `None` if it never does.
     pub expires: Option<Time>,
 }
 
@@ -53,7 +53,7 @@ struct RawClaims {
     exp: Option<serde_json::Number>,
 }
 
-/// Backends with numbered users write a number.
+/// A user's id in a token. Backends with numbered users write a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum UserClaim {
@@ -62,7 +62,7 @@ enum UserClaim {
 }
 
 impl Tokens {
-    /// Takes tokens that are signed with a shared secret, by HS256.
+    /// Accepts tokens that are signed with a shared secret, by HS256.
     pub fn signed_with(secret: &str) -> Result<Self, &'static str> {
         if secret.contains("-----BEGIN") {
             return Err("this is a PEM key: set JWT_PUBLIC_KEY to the public one");
@@ -73,13 +73,13 @@ impl Tokens {
         Ok(Self { secret: Some(encoding), has_short_secret, ..Self::new(key, Algorithm::HS256) })
     }
 
-    /// Takes tokens that are signed with the private key behind this public one: RS256, ES256 or
+    /// Accepts tokens that are signed with the private key of this public one: RS256, ES256 or
     /// EdDSA, as the key is.
     pub fn verified_with(pem: &str) -> Result<Self, &'static str> {
         if pem.contains("PRIVATE KEY") {
             return Err("this is a private key: the server needs the public one only");
         }
-        // Variables in many forms cannot hold line ends.
+        // In the forms of many platforms, variables cannot hold line ends.
         let pem = pem.replace("\\n", "\n");
         let pem = pem.as_bytes();
         if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
@@ -106,7 +106,7 @@ impl Tokens {
         Self { key, validation, secret: None, has_short_secret: false }
     }
 
-    /// Only takes tokens that `issuer` has made.
+    /// Accepts only tokens of `issuer`.
     pub fn of(mut self, issuer: Option<&str>) -> Self {
         if let Some(issuer) = issuer {
             self.validation.set_issuer(&[issuer]);
@@ -115,7 +115,7 @@ impl Tokens {
         self
     }
 
-    /// Only takes tokens that are made for `audience`.
+    /// Accepts only tokens for `audience`.
     pub fn meant_for(mut self, audience: Option<&str>) -> Self {
         if let Some(audience) = audience {
             self.validation.set_audience(&[audience]);
@@ -144,14 +144,14 @@ impl Tokens {
         let user =
             user.parse().map_err(|_| Refusal::InvalidToken("The token names no possible user."))?;
         let expires = claims.exp.and_then(|exp| exp.as_f64()).map(|seconds| {
-            // It was verified in whole seconds, the last one included. What does not fit becomes
-            // the greatest number.
+            // The token was verified in whole seconds, the last one included. A number that is too
+            // large becomes the greatest one.
             Time(((seconds.round() + LEEWAY.as_secs_f64() + 1.0) * 1_000.0) as i64)
         });
         Ok(Claims { user, expires })
     }
 
-    /// A token for `user` that is good for so long. `None` if only somebody else can sign.
+    /// A token for `user` that is valid for `lasts`. `None` if the key cannot sign.
     pub fn sign(&self, user: &Id, lasts: Duration) -> Option<String> {
         #[derive(Serialize)]
         struct Signed<'a> {
@@ -173,7 +173,7 @@ impl Tokens {
     }
 }
 
-/// As much as may be told: not what a forger could learn from.
+/// The text for a client, without details that would help a forger.
 fn describe(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::ExpiredSignature => EXPIRED,

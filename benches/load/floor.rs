@@ -1,4 +1,4 @@
-//! What is possible here: socketioxide that only passes on, and the disk alone.
+//! The limits of this machine: socketioxide that only relays events, and the disk alone.
 
 use std::{
     io::{Seek, SeekFrom, Write},
@@ -16,12 +16,13 @@ use socketioxide::{
 
 use crate::server::directory;
 
-/// Serves on `PORT`: who is told what is as on the yardsticks, and nothing is kept.
+/// Serves on `PORT`: events have the same receivers as on the other servers, and nothing is stored.
 pub fn serve() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (layer, io) = SocketIo::builder().max_buffer_size(8_192).build_layer();
-        // Before the client knows that it is connected: else its first event may be lost.
+        // The listeners must exist before the client knows of its connection: else its first event
+        // may be lost.
         let nothing = async |_: SocketRef| {};
         io.ns(
             "/",
@@ -72,7 +73,7 @@ fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_default().to_owned()
 }
 
-/// How often a second the disk takes a page for good.
+/// The number of pages that the disk syncs per second.
 pub fn syncs_per_second() -> Result<f64> {
     const MEASURED: Duration = Duration::from_secs(2);
 

@@ -1,12 +1,12 @@
-//! What the server can do, beside others in the same run.
+//! The server under load, beside other servers in the same run.
 //!
 //! `cargo bench --bench load` starts each server fresh, in turns, plays the scenarios in several
 //! rounds, and prints medians with ratios to a Node server that stores as durably. The generator
-//! speaks raw Engine.IO frames on one thread, so that it is not what is measured. It checks what it
-//! measures: a confirmed message that is missing from history, or comes out of order, ends the run.
-//! The other servers take part if `benches/peers` is installed. Words behind `--` choose scenarios
-//! by their names; `LOAD_ROUNDS` and `LOAD_SECONDS` make it shorter. What it has seen is written to
-//! `target/load.json`, of which `PLOTS=1` makes the pictures in `docs/`.
+//! speaks raw Engine.IO frames on one thread, so that its own cost does not distort the results. It
+//! checks the results: a confirmed message that is missing from history, or arrives out of order,
+//! ends the run. The other servers take part if `benches/peers` is installed. Arguments after `--`
+//! select scenarios by their names; `LOAD_ROUNDS` and `LOAD_SECONDS` shorten the run. The results
+//! go to `target/load.json`, from which `PLOTS=1` draws the pictures in `docs/`.
 
 mod floor;
 mod players;
@@ -26,14 +26,14 @@ use report::Report;
 use scenario::Scenario;
 use server::{Kind, Server};
 
-/// How long one run may take.
+/// The time limit of one run.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The argument with which this program is the floor.
+/// The argument that makes this program serve as the floor.
 pub const FLOOR: &str = "serve-floor";
 
 thread_local! {
-    /// Others than ours make ids that do not sort.
+    /// The ids of other servers' messages do not sort.
     static IS_UNORDERED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -119,12 +119,12 @@ fn main() -> Result<()> {
     })
 }
 
-/// How long the server takes from its start to the first connection, on a file with a million
-/// messages, in milliseconds.
+/// The milliseconds from the server's start to the first connection, on a file with a million
+/// messages.
 async fn start_on_a_million() -> Result<f64> {
     let directory = server::directory()?;
     let server = Server::start_in(Kind::Ours, directory.path()).await?;
-    // Once it takes connections, the file is there.
+    // A server that takes connections has created its file.
     socket::Socket::connect(&server).await?;
     drop(server);
     let file = rusqlite::Connection::open(directory.path().join("chat.db"))?;

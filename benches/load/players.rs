@@ -1,4 +1,4 @@
-//! What the clients do, and what they count while they do it.
+//! The clients of a scenario, and the figures that they count.
 
 use std::{
     collections::VecDeque,
@@ -11,15 +11,15 @@ use serde_json::json;
 
 use crate::socket::{Frame, Socket};
 
-/// What times in messages count from.
+/// The origin of the times in messages.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 const TEXT: &str = "A message of a usual length, as people write them when they chat.";
 
-/// How much of a packet is looked at for what it says of the message.
+/// The length of the part of a packet that is searched for the fields of its message.
 const HEAD: usize = 400;
 
-/// When what happens is counted.
+/// The time span in which events count.
 #[derive(Clone, Copy)]
 pub struct Window {
     pub start: Instant,
@@ -32,7 +32,7 @@ impl Window {
     }
 }
 
-/// What one client has counted.
+/// The figures that one client has counted.
 #[derive(Default)]
 pub struct Tally {
     pub conversation: String,
@@ -52,7 +52,7 @@ impl Tally {
         }
         if packet.starts_with(b"42[\"receive-message\"") {
             let id = id(packet).context("a message without an id")?;
-            // Of one conversation, messages come in the order of their ids.
+            // The messages of one conversation arrive in the order of their ids.
             ensure!(crate::is_unordered() || self.last_received < id, "out of order, or twice");
             self.last_received = id;
             let now = Instant::now();
@@ -75,14 +75,14 @@ fn id(packet: &[u8]) -> Option<[u8; 24]> {
     packet.get(at..at + 24)?.try_into().ok()
 }
 
-/// When the message was sent, as its text says.
+/// The time at which the message was sent, from its text.
 fn sent_at(packet: &[u8]) -> Option<Instant> {
     let at = find(packet, b"\"content\":\"")?;
     let digits = std::str::from_utf8(packet.get(at..at + 16)?).ok()?;
     Some(*EPOCH + Duration::from_micros(digits.parse().ok()?))
 }
 
-/// A message that says when it is sent.
+/// A message with the time of sending in its text.
 fn message(conversation: &str, recipient: Option<&str>) -> Frame {
     let now = EPOCH.elapsed().as_micros();
     let text = format!("{now:016} {TEXT}");
@@ -116,7 +116,7 @@ pub async fn write(
             Ok(is_confirmation) => confirmed += usize::from(is_confirmation),
             Err(error) => noted = Err(error),
         });
-        // Whoever is not answered any more has lost messages, and the history will tell.
+        // A client without further answers has lost messages; the check of the history finds them.
         if tokio::time::timeout_at((window.end + Duration::from_secs(10)).into(), receive)
             .await
             .context("not confirmed in time")?
@@ -140,7 +140,7 @@ pub async fn write(
     Ok(tally)
 }
 
-/// Writes a message now and then, and says so before, as somebody who chats.
+/// Writes a message at each interval, after `typing-start`, as a person does in a chat.
 pub async fn chat(
     mut socket: Socket,
     conversation: String,
@@ -178,7 +178,7 @@ pub async fn chat(
     Ok(tally)
 }
 
-/// Receives until the window ends, and marks what it has read now and then, if `reads`.
+/// Receives until the window ends. If `reads`, marks the last message as read at this interval.
 pub async fn listen(
     mut socket: Socket,
     conversation: String,
@@ -212,7 +212,7 @@ pub async fn listen(
     Ok(tally)
 }
 
-/// Joins again and again. Each answer counts as a confirmation.
+/// Joins repeatedly. Each answer counts as a confirmation.
 pub async fn join(mut socket: Socket, conversation: String, window: Window) -> Result<Tally> {
     let mut tally = Tally { conversation: conversation.clone(), ..Tally::default() };
     let request = json!({ "conversationId": conversation });
@@ -220,7 +220,8 @@ pub async fn join(mut socket: Socket, conversation: String, window: Window) -> R
         let asked = Instant::now();
         let asking = socket.ask_packet("join-conversation", &request);
         let Ok(answer) = tokio::time::timeout_at(window.end.into(), asking).await else { break };
-        // Reading it all would take longer than answering; its length says enough.
+        // Parsing the answer would take longer than the server takes; its length is enough of a
+        // check.
         let bytes = answer?.len();
         ensure!(bytes > 15_000, "{bytes} bytes are not 100 messages");
         if window.holds(Instant::now()) {
@@ -230,7 +231,7 @@ pub async fn join(mut socket: Socket, conversation: String, window: Window) -> R
     Ok(tally)
 }
 
-/// Takes nothing of what it is sent.
+/// Reads nothing that the server sends.
 pub async fn sleep(socket: Socket, window: Window) -> Result<Tally> {
     tokio::time::sleep_until(window.end.into()).await;
     drop(socket);

@@ -1,4 +1,4 @@
-//! Pictures of a run: how much each server does, and what it costs, as the load grows.
+//! Pictures of a run: the throughput of each server, and its cost, as the load grows.
 
 use std::path::Path;
 

@@ -28,7 +28,7 @@ impl Report {
         self.machine = json!({ "cpu": cpu, "cores": cores, "fdatasync": syncs });
     }
 
-    /// What the rounds have shown of each server.
+    /// Adds the results of the rounds for each server.
     pub fn add<'a>(
         &mut self,
         scenario: &str,
@@ -82,7 +82,7 @@ impl Report {
         self.started_in = Some(milliseconds);
     }
 
-    /// Keeps it under `target/`, and makes pictures of it if that is wanted.
+    /// Writes the report to `target/`, and draws the pictures if `PLOTS` is set.
     pub fn write(&self) -> Result<()> {
         let report = json!({
             "machine": self.machine,
@@ -98,7 +98,7 @@ impl Report {
     }
 }
 
-/// The figure that says how much was done: a rate, where more is better.
+/// The figure for the amount of work: a rate, where more is better.
 fn rate(columns: &[&'static str]) -> &'static str {
     let rates = columns.iter().filter(|column| column.ends_with("/s"));
     rates.min_by_key(|column| **column != CONFIRMED).copied().unwrap_or(CONFIRMED)

@@ -1,4 +1,4 @@
-//! What is played against a server, and what it has shown.
+//! The scenarios that are played against a server, and their results.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,22 +18,22 @@ use crate::{
 
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// What one run has shown, by name and unit.
+/// The results of one run, by name and unit.
 pub type Figures = IndexMap<&'static str, f64>;
 
 #[derive(Clone, Copy)]
 pub enum Scenario {
     /// Users who write to each other in pairs.
     Pairs { users: usize, in_flight: usize },
-    /// An open room of which one socket writes.
+    /// An open room in which one socket writes.
     Room { sockets: usize, sleeper: bool },
     /// Users who open a conversation of 100 messages.
     History { users: usize },
-    /// Sockets that connect and say nothing.
+    /// Sockets that connect and send nothing.
     Idle { sockets: usize },
-    /// Users who authenticate at once, each of whom hears of all others.
+    /// Users who authenticate at once; each receives the status of all others.
     Logins { users: usize },
-    /// Rooms of 50 in which one in ten writes, types, and the others read.
+    /// Rooms of 50 in which one in ten writes and types, and the others read.
     Day { users: usize },
 }
 
@@ -66,7 +66,7 @@ impl Scenario {
             for (user, socket) in sockets.iter_mut().enumerate() {
                 let room = self.room_of(user);
                 if user % 50 == 0 {
-                    // Whoever begins it makes it an open one.
+                    // The first message, without a recipient, makes the conversation an open room.
                     let first = json!({ "conversationId": room, "message": "0000000000000000" });
                     socket.ask("send-message", &first).await?;
                 }
@@ -146,7 +146,7 @@ impl Scenario {
             deliveries.extend(tally.deliveries);
         }
         let (confirmed, delivered) = (confirmations.len() as f64, deliveries.len() as f64);
-        // What the scenario is about.
+        // The cost is per delivery in a room, and per confirmation elsewhere.
         let each = if let Self::Room { .. } = self { delivered } else { confirmed };
         let cpu = (after.cpu - before.cpu).as_secs_f64() * 1e6;
         let mut figures = Figures::new();
@@ -205,7 +205,7 @@ async fn check_history(server: &Server, tallies: &[Tally]) -> Result<()> {
     Ok(())
 }
 
-/// What a connected socket costs that says nothing.
+/// The cost of a connected socket that sends nothing.
 async fn idle(server: &Server, sockets: usize) -> Result<Figures> {
     let before = server.usage()?;
     let begun = Instant::now();
@@ -216,7 +216,7 @@ async fn idle(server: &Server, sockets: usize) -> Result<Figures> {
     let took = begun.elapsed().as_secs_f64();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = server.usage()?;
-    // It still answers.
+    // The server still answers.
     let asked = Instant::now();
     connected[0].authenticate(0).await?;
     let count = sockets as f64;
@@ -229,7 +229,7 @@ async fn idle(server: &Server, sockets: usize) -> Result<Figures> {
     ]))
 }
 
-/// Everybody comes at once, and hears of everybody.
+/// All users authenticate at once, and each receives the status of all.
 async fn logins(server: &Server, users: usize) -> Result<Figures> {
     let mut sockets = Vec::new();
     for _ in 0..users {
@@ -241,7 +241,7 @@ async fn logins(server: &Server, users: usize) -> Result<Figures> {
     for (user, mut socket) in sockets.into_iter().enumerate() {
         coming.spawn(async move {
             socket.authenticate(user).await?;
-            // Until the last one has come.
+            // Reads until no status has arrived for a second.
             let mut heard = 0;
             let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
             while heard == 0 || tokio::time::Instant::now() < deadline {

@@ -9,22 +9,22 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Which server.
+/// The kind of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Ours,
     /// Socket.IO on Node, each message durable in SQLite.
     NodeSqlite,
-    /// The same without any storage.
+    /// Socket.IO on Node, without any storage.
     NodeMemory,
-    /// The same on Bun, with its own engine.
+    /// Socket.IO on Bun with Bun's own engine, without any storage.
     BunMemory,
-    /// Socketioxide alone, which passes on and stores nothing: the floor.
+    /// Socketioxide alone, which relays events and stores nothing: the floor.
     Floor,
 }
 
 impl Kind {
-    /// Those that can be measured here.
+    /// The servers that are installed here.
     pub fn available() -> Vec<Self> {
         let installed = |path: &str| peers().join("node_modules").join(path).exists();
         let mut kinds = vec![Self::Ours];
@@ -75,13 +75,13 @@ fn peers() -> PathBuf {
 pub struct Server {
     pub kind: Kind,
     pub port: u16,
-    /// From its start until it took connections.
+    /// The time from the start to the first accepted connection.
     pub started_in: Duration,
     child: Child,
     _directory: Option<tempfile::TempDir>,
 }
 
-/// What a process has used so far.
+/// The resources that a process has used so far.
 #[derive(Clone, Copy)]
 pub struct Usage {
     pub cpu: Duration,
@@ -89,7 +89,7 @@ pub struct Usage {
     pub resident: u64,
 }
 
-/// Beside the build, where the disk is one: a temporary directory may be memory.
+/// A directory beside the build, on a real disk: a temporary directory may be in memory.
 pub fn directory() -> Result<tempfile::TempDir> {
     Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
 }
@@ -112,7 +112,7 @@ impl Server {
             .env("PORT", port.to_string())
             .env("SQLITE_PATH", directory.join("chat.db"))
             .env("RUST_LOG", "error")
-            // The generator is faster than people.
+            // The generator sends faster than people.
             .env("RATE_LIMIT", "off")
             .stdout(Stdio::null())
             .spawn()
@@ -128,13 +128,14 @@ impl Server {
         Ok(Self { kind, port, started_in, child, _directory: None })
     }
 
-    /// Reads `/proc` (proc_pid_stat(5)), with all children: a package's launcher may run the server.
+    /// Reads `/proc` (proc_pid_stat(5)), with all children: a package's launcher may run the
+    /// server.
     pub fn usage(&self) -> Result<Usage> {
         const TICKS_PER_SECOND: u64 = 100;
         const PAGE: u64 = 4_096;
 
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name in parentheses may hold spaces. Behind it, the first field is the third one.
+        // The name in parentheses may hold spaces. The first field after it is the third one.
         let fields: Vec<&str> =
             stat.rsplit_once(')').context("odd stat")?.1.split_whitespace().collect();
         let field = |number: usize| fields[number - 3].parse::<u64>();

@@ -1,4 +1,4 @@
-//! A Socket.IO client as bare as can be: frames are built once, and looked at, not parsed.
+//! A minimal Socket.IO client: it builds frames once, and searches packets without parsing them.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Waits for something, and shows each whole packet that is there.
+    /// Waits for data, and passes each complete packet to `show`.
     pub async fn receive(&mut self, show: impl FnMut(&[u8])) -> Result<()> {
         self.read().await?;
         self.take_frames(show);
@@ -127,7 +127,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Shows each whole frame that was received, and answers heartbeats.
+    /// Passes each complete packet to `show`, and answers heartbeats.
     fn take_frames(&mut self, mut show: impl FnMut(&[u8])) {
         let mut taken = 0;
         while let Some((text, end)) = frame(&self.received[taken..]) {
@@ -141,7 +141,7 @@ impl Socket {
     }
 }
 
-/// The payload of a server's frame at the beginning of `bytes`, and where it ends.
+/// The payload of the server's frame at the start of `bytes`, and the index of its end.
 fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
     let (header, length) = match bytes.get(1)? {
         127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),

@@ -10,7 +10,7 @@ const NEW: Style = AnsiColor::Green.on_default();
 const PLAIN: Style = Style::new();
 const FAINT: Style = Style::new().dimmed();
 
-/// Lines around a difference that are shown with it.
+/// The number of unchanged lines around a difference.
 const CONTEXT: usize = 3;
 
 /// The lines in which `new` differs from `old`. Line numbers are those of both texts.

@@ -1,4 +1,4 @@
-//! What is done with a SQLite file: `backup`, `check`, `export`, `import`.
+//! The commands for a SQLite file: `backup`, `check`, `export`, `import`.
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use radio_istic::{
     storage::{Sqlite, SqliteFile},
 };
 
-/// Which file is meant.
+/// The file that a command works on.
 #[derive(Args)]
 pub struct Source {
     /// The SQLite file [default: radio-istic.db]
@@ -41,7 +41,7 @@ pub struct Backup {
     source: Source,
 }
 
-/// Reads all of the file and tells what is in it, or what is wrong with it
+/// Reads the whole file, and prints the numbers of its entries, or its defect
 #[derive(Args)]
 pub struct Check {
     /// The file [default: that of the server]
@@ -55,7 +55,7 @@ pub struct Check {
 /// Writes everything as JSON Lines, also while a server writes to the file
 #[derive(Args)]
 pub struct Export {
-    /// Where to [default: the standard output]
+    /// The file to write [default: the standard output]
     #[arg(value_name = "LINES")]
     lines: Option<PathBuf>,
 
@@ -63,10 +63,10 @@ pub struct Export {
     source: Source,
 }
 
-/// Takes in what export has written; what is there already stays as it is
+/// Reads an export; entries that exist already stay unchanged
 #[derive(Args)]
 pub struct Import {
-    /// Where from [default: the standard input]
+    /// The file to read [default: the standard input]
     #[arg(value_name = "LINES")]
     lines: Option<PathBuf>,
 
@@ -99,7 +99,7 @@ pub fn export(Export { lines, source }: &Export) -> Result<()> {
             counts
         }
         Some(path) => {
-            // Nobody's file is overwritten.
+            // An existing file is never overwritten.
             let to = File::create_new(path).with_context(|| path.display().to_string())?;
             let mut to = BufWriter::new(to);
             let counts = file.export(&mut to)?;

@@ -1,4 +1,4 @@
-//! `radio-istic health`: asks a server how it is, for whoever has no other client at hand.
+//! `radio-istic health`: checks a server, for machines without another HTTP client.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use clap::Args;
 use radio_istic::config::Settings;
 use url::Url;
 
-/// How long the answer may take.
+/// The time limit for the answer.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Asks a server how it is: exit code 0 if it answers
+/// Checks a server: exit code 0 if it answers
 #[derive(Args)]
 pub struct Arguments {
     /// The server [default: the one on this machine, at PORT]
@@ -23,7 +23,7 @@ pub fn run(Arguments { url }: &Arguments, settings: &Settings) -> Result<()> {
         Some(url) => url.clone(),
         None => {
             let port = settings.port().text.unwrap_or_default();
-            // A server that listens everywhere listens here.
+            // A server that listens on all addresses listens on loopback too.
             let host = settings.host().text.filter(|host| !matches!(*host, "0.0.0.0" | "::"));
             let host = host.unwrap_or("127.0.0.1").to_owned();
             let host = if host.contains(':') { format!("[{host}]") } else { host };

@@ -1,10 +1,10 @@
-//! The log, on standard error: one line for each entry, whatever stands in it.
+//! The log, on standard error: one line for each entry, whatever text it contains.
 
 use std::io::{self, Stderr, Write};
 
 use radio_istic::config::LogConfig;
 
-/// Begins to log.
+/// Starts the log.
 pub fn start(config: LogConfig) {
     let logging = tracing_subscriber::fmt().with_env_filter(config.filter);
     if config.json {
@@ -14,12 +14,12 @@ pub fn start(config: LogConfig) {
     }
 }
 
-/// Writes each entry on one line: nobody forges an entry by a line end in a text that is logged.
-/// Other control characters the formatter has escaped.
+/// Writes each entry on one line, so that a line end in a logged text cannot forge an entry. The
+/// formatter has escaped other control characters.
 struct OneLine<W = Stderr>(W);
 
 impl<W: Write> Write for OneLine<W> {
-    /// An entry comes as a whole.
+    /// An entry arrives in one call.
     fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
         self.write_all(entry)?;
         Ok(entry.len())

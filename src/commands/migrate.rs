@@ -1,4 +1,4 @@
-//! `radio-istic migrate`: moves what is in the file to MongoDB.
+//! `radio-istic migrate`: moves the contents of the file to MongoDB.
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -10,7 +10,8 @@ use radio_istic::{
 
 use super::file::Source;
 
-/// Moves what is in the file to MongoDB. The server must not run; what broke off can be begun again
+/// Moves the contents of the file to MongoDB. The server must not run; an interrupted migration can
+/// be started again
 #[derive(Args)]
 pub struct Arguments {
     /// MongoDB's connection string
@@ -35,7 +36,7 @@ pub fn run(Arguments { to, source }: &Arguments) -> Result<()> {
     let Place::Mongo { options, outbox } = config.storage else {
         bail!("--to: MongoDB's connection string is empty")
     };
-    // Each is written, and then compared.
+    // Each message is written, and then compared.
     let progress = ProgressBar::new(2 * messages);
     let style = "{bar:40} {pos}/{len} {elapsed_precise}";
     progress.set_style(ProgressStyle::with_template(style)?);

@@ -1,4 +1,4 @@
-//! What the binary can do, a file for each command.
+//! The commands of the binary, a file for each.
 
 mod diff;
 pub mod file;
@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 
 /// Replaces a file as a whole, so that nothing is lost on a full disk.
 fn overwrite(path: &Path, text: &str) -> Result<()> {
-    // A link stays one.
+    // A symbolic link stays a link.
     let path = path.canonicalize()?;
     let directory = path.parent().context("a file is in a directory")?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;

@@ -1,4 +1,4 @@
-//! `radio-istic record`: stands between clients and a server, and writes a conversation file.
+//! `radio-istic record`: a proxy between clients and a server that writes a conversation file.
 
 use std::{
     fs::OpenOptions, future::IntoFuture, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
@@ -17,10 +17,10 @@ use url::Url;
 use super::overwrite;
 use crate::signals::stop_asked;
 
-/// How often the file is written while the conversation goes on.
+/// The interval at which the file is saved during the conversation.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// Stands between clients and a server, and writes what passes as a conversation file
+/// Runs a proxy between clients and a server, and writes their traffic as a conversation file
 #[derive(Args)]
 #[command(after_help = "Ctrl-C ends the recording. Tokens that clients connect with stand in the \
     file. What clients send at the same time is passed on one after the other.")]
@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
-    /// When nothing comes for so long, a step is over
+    /// A step ends after this long without an event
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "200ms")]
     quiet: Duration,
 }
@@ -58,10 +58,10 @@ async fn record(arguments: &Arguments) -> Result<()> {
         TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let listen = listener.local_addr()?;
     let listener = listener.tap_io(|connection| {
-        // A proxy should not be noticed.
+        // The proxy must not delay packets.
         let _ = connection.set_nodelay(true);
     });
-    // Nobody's recording is overwritten.
+    // An existing recording is never overwritten.
     OpenOptions::new()
         .write(true)
         .create_new(true)

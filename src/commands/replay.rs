@@ -1,4 +1,5 @@
-//! `radio-istic replay`: plays conversation files and compares what everybody received.
+//! `radio-istic replay`: plays conversation files and compares the events that each client
+//! receives.
 
 use std::{
     num::NonZeroUsize,
@@ -26,12 +27,12 @@ use tracing_subscriber::EnvFilter;
 
 use super::{diff::Diff, overwrite};
 
-/// Plays conversation files with real clients and compares what everybody receives
+/// Plays conversation files with real clients and compares the events that they receive
 #[derive(Args)]
 #[command(after_help = "Exit code 0: all is as the files say. 1: something differs, or a \
     conversation could not go on. 2: a file cannot be read, or there is no server.")]
 pub struct Arguments {
-    /// Conversation files. One without answers is played and printed
+    /// Conversation files. A file without answers is played and printed
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -39,27 +40,27 @@ pub struct Arguments {
     #[arg(long)]
     url: Option<String>,
 
-    /// Write what everybody received into the files
+    /// Write the received events into the files
     #[arg(long)]
     accept: bool,
 
-    /// How to tell what came of it; json is one object a file and line
+    /// The format of the results; json is one object per file, each on a line
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 
-    /// How long one step may wait
+    /// The time limit of a wait in a step
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5s")]
     timeout: Duration,
 
-    /// When nothing comes for so long, a step is over, on servers that do not acknowledge
+    /// A step ends after this long without an event, on servers that do not acknowledge
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "250ms")]
     quiet: Duration,
 
-    /// How the end of a step is known [default: ask, where the server answers as this one does]
+    /// The sign that a step has ended [default: ask, where the server answers as this one does]
     #[arg(long, value_parser = one_of::<Settle>(&Settle::NAMES))]
     settle: Option<Settle>,
 
-    /// How many files are played at once [default: one for each CPU; with --url, 1]
+    /// The number of files that are played at once [default: one for each CPU; with --url, 1]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
@@ -67,7 +68,7 @@ pub struct Arguments {
     #[arg(long, value_parser = one_of::<TransportKind>(&TransportKind::NAMES), default_value = "websocket")]
     transport: TransportKind,
 
-    /// Where servers of its own keep messages, unless a file says STORAGE
+    /// The storage of its own servers, unless a file says STORAGE
     #[arg(
         long,
         value_parser = one_of::<StorageKind>(&StorageKind::NAMES),
@@ -99,21 +100,21 @@ enum Format {
     Json,
 }
 
-/// What came of a file.
+/// The result of a file.
 enum Verdict {
-    /// It had no answers.
+    /// The file had no answers.
     New(Transcript),
     Same,
     Different(Transcript, Vec<Difference>),
-    /// It did not come to its end.
+    /// The conversation stopped before its end.
     Stopped(Transcript, Vec<Difference>),
     Accepted,
-    /// It cannot be read or written, or there is no server.
+    /// The file cannot be read or written, or there is no server.
     Impossible(String),
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode> {
-    // A server of its own says only what is wrong.
+    // A server of its own logs warnings only.
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

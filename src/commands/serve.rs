@@ -1,4 +1,4 @@
-//! `radio-istic`: serves until it is told to stop.
+//! `radio-istic`: serves until a signal stops it.
 
 use std::{io::Write, net::SocketAddr, num::NonZeroUsize};
 
@@ -26,24 +26,24 @@ pub fn run(settings: &Settings) -> Result<()> {
         surroundings::raise_file_limit();
         let greeting = greeting(&config, address);
         let server = Server::open(config).await?;
-        // To whoever has started it; a closed standard output is none of its business.
+        // The greeting is for a person; a closed standard output must not stop the server.
         let _ = writeln!(std::io::stdout(), "{greeting}");
         server.serve(listener, stop).await
     })?;
-    // Whoever did not end in time has no more of it.
+    // Tasks that did not end in time are abandoned.
     runtime.shutdown_background();
     Ok(())
 }
 
-/// A thread of its own writes, so one core less is left. With too many threads a socket's packets
-/// are sent one by one, by whoever wakes up first, instead of together.
+/// The writer has a thread of its own, so one core less is left. With too many threads, whichever
+/// thread wakes up first sends a socket's packets one by one, instead of together.
 fn runtime() -> Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     Ok(builder.worker_threads((cores - 1).max(1)).enable_all().build()?)
 }
 
-/// What an operator wants to know at the start.
+/// The lines that an operator needs at the start.
 fn greeting(config: &Config, address: SocketAddr) -> String {
     let host = match address.ip() {
         ip if ip.is_unspecified() || ip.is_loopback() => "localhost".to_owned(),

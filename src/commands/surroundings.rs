@@ -1,13 +1,13 @@
-//! Where the server runs, and what an operator should not find out from somebody else.
+//! The environment of the server, with warnings about likely mistakes of an operator.
 
 use std::{env, net::SocketAddr, path::Path};
 
 use radio_istic::{config::Config, storage::Place};
 
-/// Fewer open files than this are soon all in use.
+/// A server soon uses up fewer open files than this.
 const FEW_FILES: u64 = 4_096;
 
-/// Takes as many open files as the system gives: each client needs one.
+/// Raises the limit of open files as far as the system allows: each client needs one.
 pub fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < FEW_FILES => tracing::warn!(
@@ -20,7 +20,7 @@ pub fn raise_file_limit() {
     }
 }
 
-/// Warns of what is likely to be a mistake, in a line each with its remedy.
+/// Warns of likely mistakes, in a line each with its remedy.
 pub fn warn(config: &Config, address: SocketAddr) {
     match &config.tokens {
         None if !address.ip().is_loopback() => tracing::warn!(
@@ -73,7 +73,7 @@ enum Platform {
 }
 
 impl Platform {
-    /// The header in which it tells a client's address.
+    /// The header in which the platform writes a client's address.
     fn header(self) -> &'static str {
         match self {
             Self::Fly => "Fly-Client-IP",

@@ -1,4 +1,4 @@
-//! `radio-istic token`: makes a token, for trying things out.
+//! `radio-istic token`: makes a token for experiments.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use radio_istic::{
     model::Id,
 };
 
-/// Prints a token for a user, signed with JWT_SECRET, for trying things out
+/// Prints a token for a user, signed with JWT_SECRET, for experiments
 #[derive(Args)]
 pub struct Arguments {
     /// The user's id
     #[arg(long, value_name = "ID")]
     sub: Id,
 
-    /// How long the token is good
+    /// The lifetime of the token
     #[arg(long, value_name = "TIME", value_parser = parse, default_value = "24h")]
     lasts: Duration,
 }

@@ -1,14 +1,15 @@
-//! One order for everything: the writer decides what is accepted, writes it, and hands it on.
+//! One order for all events: the writer decides each event, writes its changes, and hands it on.
 //!
-//! All events go through one queue. The writer, a thread of its own, takes what is waiting as a
-//! batch, lets each event decide as the ones before it left things, writes the batch in one
-//! transaction, and passes it on in the same order. So what a room sees is stored, and in the order
-//! of its history. While one batch is written the next one gathers; nothing waits for a timer.
+//! All events go through one queue. The writer, a thread of its own, takes the waiting events as a
+//! batch, decides each on the state that the earlier ones left, writes the batch in one
+//! transaction, and passes it on in the same order. So a room sees only stored messages, in the
+//! order of its history. While one batch is written the next one gathers; nothing waits for a
+//! timer.
 //!
-//! Events that write nothing take the same way, because their order towards the others matters:
-//! somebody who types again after a message must not be seen to stop when that message arrives.
+//! Events that write nothing take the same way, because their order relative to the others matters:
+//! a user who types again after a message must not seem to stop when that message arrives.
 //!
-//! Whom an event answers is a tag of type `T` that nothing here looks at.
+//! The requester of an event is a tag of type `T`, which nothing here inspects.
 
 use std::{sync::Arc, thread::JoinHandle, time::Instant};
 
@@ -25,7 +26,7 @@ use crate::{
 /// The most events that are written at once.
 const MAX_BATCH: usize = 512;
 
-/// What waits for its place in the order.
+/// An entry of the queue, which waits for its place in the order.
 pub struct Command<T> {
     pub tag: T,
     pub work: Work,
@@ -33,11 +34,11 @@ pub struct Command<T> {
 
 pub enum Work {
     Decide(Proposal),
-    /// Decided already; only the answer has to take its place.
+    /// The decision is made already; only the answer has to take its place in the order.
     Decided(Result<Outcome, Refusal>),
 }
 
-/// An event, and who acts by it.
+/// An event and its actor.
 pub struct Proposal {
     pub by: Actor,
     pub event: ClientEvent,
@@ -49,7 +50,7 @@ pub struct Committed<T> {
     pub outcome: Result<Outcome, Refusal>,
 }
 
-/// The way into the queue. Never blocks: sessions bound what they hand on.
+/// The sender of the queue. It never blocks: sessions bound their waiting events.
 pub struct Commits<T>(UnboundedSender<Option<Command<T>>>);
 
 impl<T> Clone for Commits<T> {
@@ -60,11 +61,11 @@ impl<T> Clone for Commits<T> {
 
 impl<T> Commits<T> {
     pub fn send(&self, command: Command<T>) {
-        // It fails after the end of the queue only: that event was not accepted.
+        // Sending fails only after the end of the queue: that event was not accepted.
         let _ = self.0.send(Some(command));
     }
 
-    /// Ends the queue: what was sent before is committed, what comes after is not accepted.
+    /// Ends the queue: earlier events are committed, later ones are not accepted.
     pub fn close(&self) {
         let _ = self.0.send(None);
     }
@@ -162,7 +163,7 @@ impl Writer {
 }
 
 impl<T> Command<T> {
-    /// The event that has to be decided, if one has.
+    /// The event, if it still needs a decision.
     fn proposal(&self) -> Option<&Proposal> {
         match &self.work {
             Work::Decide(proposal) => Some(proposal),
@@ -171,7 +172,7 @@ impl<T> Command<T> {
     }
 }
 
-/// A batch that failed, with what was decided before it did.
+/// A batch that failed, with the decisions before the failure.
 struct NotStored {
     error: Error,
     outcomes: Vec<Result<Outcome, Refusal>>,

@@ -1,8 +1,8 @@
 //! The configuration: settings that were checked.
 //!
-//! Every setting is an environment variable and a flag; a flag goes before the environment, the
-//! environment before `.env`. An empty value counts as none. An invalid value becomes a one-line
-//! error that names the variable, the value and what is allowed.
+//! Every setting is an environment variable and a flag; a flag overrides the environment, and the
+//! environment overrides `.env`. An empty value counts as none. An invalid value becomes a one-line
+//! error that names the variable, the value and the allowed values.
 
 mod settings;
 
@@ -26,11 +26,11 @@ use crate::{
 
 pub use settings::{Setting, Settings};
 
-/// How long a socket may have no user, where tokens are needed.
+/// The time for which a socket may have no user, if tokens are required.
 const AUTHENTICATE_WITHIN: Duration = Duration::from_secs(60);
 
 impl Settings {
-    /// Checks those settings that a conversation may choose, without using them.
+    /// Checks the settings that a conversation may choose, without using them.
     pub fn check(&self) -> Result<()> {
         tokens(self)?;
         origins(self)?;
@@ -47,21 +47,22 @@ pub struct Config {
     pub origins: Origins,
     /// Whether browsers get the demo page.
     pub has_demo: bool,
-    /// Whether events are counted, and `/metrics` tells.
+    /// Whether the server counts events and serves `/metrics`.
     pub has_metrics: bool,
-    /// Whose tokens let clients in. `None`: open mode, clients are believed.
+    /// The tokens that give access. `None`: open mode, in which the server trusts the identity that
+    /// a client claims.
     pub tokens: Option<Tokens>,
     pub limits: Limits,
 }
 
-/// How and which log lines are written.
+/// The format and the filter of log lines.
 pub struct LogConfig {
     pub filter: EnvFilter,
     pub json: bool,
 }
 
-/// Puts `.env` of the working directory, if there is one, behind the environment. Its values may
-/// be secret: the error tells the line's number and no more.
+/// Reads `.env` of the working directory, if there is one; the environment overrides it. Its values
+/// may be secret: the error shows only the line's number.
 pub fn load_dotenv() -> Result<()> {
     let path = Path::new(".env");
     match dotenvy::from_path(path) {
@@ -134,10 +135,10 @@ impl LogConfig {
     }
 }
 
-/// The key of those who sign tokens; `None` in open mode.
+/// The key of the backend that signs tokens; `None` in open mode.
 pub fn tokens(settings: &Settings) -> Result<Option<Tokens>> {
     let (secret, key) = (settings.jwt_secret(), settings.jwt_public_key());
-    // An empty line in a deployment's form must not let everybody in.
+    // An empty line in a deployment's form must not let every client in.
     for (given, setting) in [(secret, &settings.jwt_secret), (key, &settings.jwt_public_key)] {
         if setting.is_some() && given.text.is_none() {
             bail!("{}: it is empty; unset it if clients need no token", given.variable);

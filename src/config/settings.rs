@@ -1,4 +1,4 @@
-//! What an operator may set, as it was written: one table of variables, flags and defaults.
+//! The settings of an operator, as written: one table of variables, flags and defaults.
 
 use std::str::FromStr;
 
@@ -29,7 +29,7 @@ macro_rules! settings {
         $(#[$meta:meta])*
         $field:ident: $variable:literal, $value_name:literal $(= $default:literal)? $(, $conversations:ident)?;
     )*) => {
-        /// What an operator may set, as it was written.
+        /// The settings of an operator, as they were written.
         #[derive(Args, Clone, Debug, Default)]
         pub struct Settings {
             $(
@@ -135,13 +135,13 @@ impl<'a> Given<'a> {
         Self { variable, text: text.or(default) }
     }
 
-    /// The value, if there is one. The error names the variable, the value and what is allowed.
+    /// The value, if there is one. The error names the variable, the value and the allowed values.
     pub fn parse<T: FromStr>(self, allowed: &str) -> Result<Option<T>> {
         let parse = |text: &str| text.parse().map_err(|_| self.invalid(text, allowed));
         self.text.map(parse).transpose()
     }
 
-    /// The same, with `off` for none.
+    /// The value, if there is one and it is not `off`. The error is that of [`Self::parse`].
     pub fn parse_unless_off<T: FromStr>(self, allowed: &str) -> Result<Option<T>> {
         if self.text == Some("off") { Ok(None) } else { self.parse(allowed) }
     }

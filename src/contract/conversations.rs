@@ -15,10 +15,10 @@ pub const HISTORY_PAGE: PageLimit = PageLimit::new(100);
 /// The size of a page of the list without a `limit`.
 pub const CONVERSATIONS_PAGE: PageLimit = PageLimit::new(50);
 
-/// How many participants of an open room `conversation-list` shows.
+/// The most participants of an open room that `conversation-list` shows.
 pub const LISTED_PARTICIPANTS: usize = 20;
 
-/// How many participants `list-participants` tells.
+/// The most participants that `list-participants` returns.
 pub const TOLD_PARTICIPANTS: usize = 1_000;
 
 /// `join-conversation`.
@@ -78,7 +78,7 @@ impl Payload for ListParticipants {}
 /// The acknowledgement of `list-participants`.
 #[derive(Serialize)]
 pub struct ParticipantList {
-    /// In the order in which they came, at most [`TOLD_PARTICIPANTS`].
+    /// The participants in the order of their arrival, at most [`TOLD_PARTICIPANTS`].
     pub participants: Vec<Participant>,
 }
 

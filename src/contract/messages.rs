@@ -1,4 +1,4 @@
-//! Messages: sending them, and what becomes of them.
+//! Messages: the payload of `send-message`, and the events that follow it.
 
 use std::sync::Arc;
 
@@ -42,11 +42,11 @@ impl Payload for SendMessage {
 /// The acknowledgement of `send-message`.
 #[derive(Serialize)]
 pub struct Sent<'a> {
-    /// A message, encoded before.
+    /// A message, already encoded.
     pub message: &'a RawValue,
 }
 
-/// A message, encoded before.
+/// A message, already encoded.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub struct ReceiveMessage<'a>(pub &'a RawValue);
@@ -55,7 +55,7 @@ impl ServerEvent for ReceiveMessage<'_> {
     const NAME: &'static str = "receive-message";
 }
 
-/// A message, encoded before.
+/// A message, already encoded.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub struct MessageSent<'a>(pub &'a RawValue);

@@ -1,7 +1,7 @@
-//! What is on the wire: event names, payloads, limits and error codes, as types.
+//! The wire format: event names, payloads, limits and error codes, as types.
 //!
-//! One file for each family of events holds what clients send, what they receive, and the limits of
-//! both. Nothing here knows how an event is decided or stored.
+//! One file for each family of events holds the payloads of clients, the server events, and the
+//! limits of both. Nothing here knows how an event is decided or stored.
 
 pub mod conversations;
 pub mod messages;

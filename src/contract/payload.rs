@@ -1,4 +1,4 @@
-//! How an event is read: its name, its payload, and what is wrong with a payload that does not fit.
+//! The decoding of an event: its name, its payload, and the reason why a payload is invalid.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -70,15 +70,15 @@ impl EventName {
     }
 }
 
-/// What a client sends with an event. An optional field may be left out or `null`.
+/// The payload of a client's event. An optional field may be left out or `null`.
 pub trait Payload: for<'de> Deserialize<'de> {
-    /// Checks what the types of the fields alone do not say.
+    /// Checks the rules that the types of the fields do not express.
     fn check(&self) -> Result<(), Refusal> {
         Ok(())
     }
 }
 
-/// Reads a payload. The refusal names the field that does not fit.
+/// Reads a payload. The refusal names the invalid field.
 pub fn read<T: Payload>(payload: Option<&RawValue>) -> Result<T, Refusal> {
     // A payload that was left out has no fields.
     let payload = payload.map(RawValue::get).filter(|json| *json != "null").unwrap_or("{}");
@@ -87,7 +87,7 @@ pub fn read<T: Payload>(payload: Option<&RawValue>) -> Result<T, Refusal> {
         return Err(Refusal::InvalidPayload("The payload must be an object.".into()));
     }
     let event: T = serde_json::from_str(payload).map_err(|_| {
-        // Finding the path costs time, so only payloads that do not fit pay for it.
+        // Finding the path costs time, so only invalid payloads pay for it.
         let mut json = serde_json::Deserializer::from_str(payload);
         let error = serde_path_to_error::deserialize::<_, T>(&mut json).err();
         Refusal::InvalidPayload(error.as_ref().map_or_else(String::new, describe))
@@ -96,7 +96,7 @@ pub fn read<T: Payload>(payload: Option<&RawValue>) -> Result<T, Refusal> {
     Ok(event)
 }
 
-/// `field: what is wrong with it`, short enough to be sent back whatever was sent.
+/// The invalid field and the reason, as `field: reason`, of bounded length for any input.
 fn describe(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     const LONGEST: usize = 200;
 

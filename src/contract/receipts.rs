@@ -13,7 +13,7 @@ pub const MAX_MESSAGE_IDS: usize = 1_000;
 #[serde(rename_all = "camelCase")]
 pub struct MarkAsRead {
     pub conversation_id: Id,
-    /// Without them, all messages of the conversation.
+    /// The messages to mark. Without them, all messages of the conversation.
     pub message_ids: Option<Vec<Id>>,
     pub user_id: Option<Id>,
     pub recipient_id: Option<Id>,

@@ -1,31 +1,31 @@
-//! Why an event is refused: the codes of the contract, and the sentence that goes with each.
+//! The reasons to refuse an event: the codes of the contract, each with its sentence.
 
 use std::{borrow::Cow, time::Duration};
 
 use super::{conversations::MAX_ROOMS, messages::MAX_CONTENT_CHARS, users::MAX_SOCKETS_OF_USER};
 
-/// What a client may see of an error. A refused event has changed nothing.
+/// The errors that a client may see. A refused event has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Names the field and what is allowed there.
+    /// Names the field and the allowed values.
     InvalidPayload(String),
     UnknownEvent,
     Unauthenticated,
-    /// The same, where naming a user is not enough.
+    /// The server requires a token, and the socket has none.
     TokenRequired,
-    /// Says what is wrong with the token, as far as that may be told.
+    /// Gives the defect of the token, as far as a client may know it.
     InvalidToken(&'static str),
     IdentityMismatch,
     NotAParticipant,
     MessageEmpty,
     MessageTooLong,
     MessageNotFound,
-    /// Too many events. The next one is good after so long.
+    /// Too many events. The socket may send the next one after this time.
     RateLimited(Duration),
-    /// The user has more sockets than anybody needs.
+    /// The user has more sockets than a user needs.
     TooManySockets,
     StorageUnavailable,
-    /// A fault of the server's own. The cause is logged where it is met and is not shown.
+    /// A fault of the server. The cause is logged where it occurs and is not shown.
     Internal,
 }
 
@@ -35,7 +35,7 @@ impl Refusal {
         Self::InvalidPayload(reason)
     }
 
-    /// Milliseconds after which the client may try again, if that is all it takes. Never 0.
+    /// Milliseconds after which the client may try again, if a wait is enough. Never 0.
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::RateLimited(wait) => Some(wait.as_millis() as u64 + 1),

@@ -1,4 +1,4 @@
-//! How answers are written: server events, and the answers to callbacks.
+//! The encoding of answers: server events, and the answers to callbacks.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -56,7 +56,7 @@ struct ErrorEvent<'a> {
     message: &'a str,
     /// The event that was refused; `null` if the server is about to end the connection.
     event: Option<&'a str>,
-    /// Only with `rate_limited`.
+    /// Present only with `rate_limited`.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! Who a socket's user is, and who is online.
+//! The user of a socket, and the users who are online.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub const MAX_SOCKETS_OF_USER: usize = 100;
 /// The longest name of a user, in characters.
 pub const MAX_NAME_CHARS: usize = 256;
 
-/// `authenticate`: says who the socket's user is.
+/// `authenticate`: names the socket's user.
 #[derive(Debug, Deserialize)]
 pub struct Authenticate {
     /// Required without a token.
@@ -30,7 +30,7 @@ pub struct Authenticate {
 
 impl Payload for Authenticate {}
 
-/// A user; `null` is unknown.
+/// A user; an unknown field is `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct User {
     pub id: Id,
@@ -47,7 +47,7 @@ pub struct Authenticated<'a> {
     pub user: &'a RawValue,
 }
 
-/// An array of [`User`], encoded before.
+/// An array of [`User`], already encoded.
 #[derive(Serialize)]
 #[serde(transparent)]
 pub struct OnlineUsers<'a>(pub &'a RawValue);
@@ -62,7 +62,7 @@ pub struct UserStatusChange<'a> {
     pub user_id: &'a Id,
     pub status: Status,
     pub timestamp: Time,
-    /// Only when the user went offline.
+    /// Present only if the user went offline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Time>,
 }

@@ -1,8 +1,8 @@
-//! The newest pages of conversations that are opened again and again, encoded once.
+//! The newest pages of often opened conversations, each encoded once.
 //!
-//! After a lost connection everybody comes back at once and asks for the same. A page is kept only
-//! while nothing has changed since it was asked for, in the order in which changes are delivered,
-//! so that it is never older than what its reader was told before.
+//! After a lost connection all clients return at once and ask for the same pages. A page is kept
+//! only while nothing has changed since its request, in the order in which changes are delivered,
+//! so that it is never older than the events that its reader received before.
 
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
     model::{Id, Message, Page, PageLimit, Window},
 };
 
-/// How many pages are kept, and how large one may be, in bytes.
+/// The number of pages that are kept, and the size of the largest one in bytes.
 const KEPT: NonZeroUsize = NonZeroUsize::new(16).expect("not 0");
 const LARGEST: usize = 64 * 1_024;
 
@@ -33,14 +33,14 @@ pub struct Histories {
     pages: LruCache<Id, Arc<Reply>>,
     /// Conversations of which a page is being read.
     being_read: HashMap<Id, BeingRead>,
-    /// In a shared database, others change messages too.
+    /// Whether other processes change messages too, as in a shared database.
     is_shared: bool,
 }
 
 #[derive(Default)]
 struct BeingRead {
     readers: usize,
-    /// Whether something has changed since the first of them has begun.
+    /// Whether something has changed since the first reader began.
     is_stale: bool,
 }
 
@@ -49,7 +49,7 @@ impl Histories {
         Self { pages: LruCache::new(KEPT), being_read: HashMap::new(), is_shared }
     }
 
-    /// Whether pages like this are kept: the one that is asked for without cursors.
+    /// Whether such a page is kept: the newest one, without cursors.
     pub fn keeps(&self, window: Window, limit: PageLimit) -> bool {
         !self.is_shared && matches!(window, Window::Newest) && limit == HISTORY_PAGE
     }
@@ -58,12 +58,12 @@ impl Histories {
         self.pages.get(conversation).cloned()
     }
 
-    /// The newest page is going to be read; [`Self::read`] follows.
+    /// Notes that the newest page is about to be read; [`Self::read`] follows.
     pub fn reads(&mut self, conversation: &Id) {
         self.being_read.entry(conversation.clone()).or_default().readers += 1;
     }
 
-    /// The newest page was read, or could not be.
+    /// Notes the end of a read; `page` is `None` if the read failed.
     pub fn read(&mut self, conversation: &Id, page: Option<&Arc<Reply>>) {
         let Some(being_read) = self.being_read.get_mut(conversation) else { return };
         being_read.readers -= 1;
@@ -79,7 +79,7 @@ impl Histories {
         }
     }
 
-    /// Something has changed that pages show.
+    /// Notes a change that pages show.
     pub fn changed(&mut self, conversation: &Id) {
         self.pages.pop(conversation);
         if let Some(being_read) = self.being_read.get_mut(conversation) {

@@ -1,9 +1,9 @@
-//! Which sockets get which server event: one task turns outcomes into packets, in commit order.
+//! The receivers of each server event: one task turns outcomes into packets, in commit order.
 //!
-//! The task owns all that changes with the sockets (rooms, presence, typing), so none of it needs a
-//! lock, and everything that a client receives about a conversation keeps the order in which the
-//! writer accepted it. Only reads leave the task: they are asked elsewhere, and the answer comes
-//! back. The steps of an outcome are a closed set, so a new event needs nothing here.
+//! The task owns the state of the sockets (rooms, presence, typing), so none of it needs a lock,
+//! and the events that a client receives about a conversation keep the order in which the writer
+//! accepted them. Only reads leave the task: other tasks run them, and their results return to it.
+//! The steps of an outcome are a closed set, so a new event needs no code here.
 
 mod histories;
 mod people;
@@ -37,7 +37,7 @@ use sockets::Sockets;
 pub struct Delivery {
     storage: Arc<Storage>,
     gauges: Arc<Gauges>,
-    /// Presence goes to authenticated sockets only.
+    /// If true, presence goes to authenticated sockets only.
     needs_tokens: bool,
     sockets: Sockets,
     presence: Presence,
@@ -94,7 +94,7 @@ impl Delivery {
         let Outcome { steps, ack, touched, .. } = outcome;
         touched.iter().for_each(|conversation| self.histories.changed(conversation));
         let mut entered = None;
-        // The last step may answer the request, and so keep it.
+        // The last step may answer the request, and so take it.
         let mut request = Some(request);
         for step in steps {
             self.perform(step, &mut request, &mut entered);
@@ -106,7 +106,7 @@ impl Delivery {
         }
     }
 
-    /// Performs a step. `entered` is the room that the asker has entered by an earlier one.
+    /// Performs a step. `entered` is the room that the asker has entered in an earlier step.
     fn perform(&mut self, step: Step, asker: &mut Option<Request>, entered: &mut Option<Id>) {
         let Some(request) = asker else { return };
         let socket = request.session.id;
@@ -155,7 +155,7 @@ impl Delivery {
         }
     }
 
-    /// Confirms a message and sends it to everybody who hears the conversation.
+    /// Confirms a message and sends it to the subscribers of the conversation.
     fn send(&mut self, request: Request, message: &Message, audience: &Conversation) {
         let sender = request.session.id;
         let room = &message.conversation_id;
@@ -163,7 +163,7 @@ impl Delivery {
         request.emit(&MessageSent(&json));
         metrics::confirmed(request.arrived);
 
-        // First of all, so that those hear of it too who have to leave now.
+        // The typing ends first, so that the sockets that are evicted now receive its end too.
         self.typing_ends(room, &message.sender_id);
         self.sockets.remove_strangers(room, audience);
         let receive = ReceiveMessage(&json).encode();
@@ -177,7 +177,7 @@ impl Delivery {
         request.acknowledge_with(|| Accepted::encode(Sent { message: &json }));
     }
 
-    /// Sends to all who hear the conversation and whom `chosen` takes.
+    /// Sends to the subscribers of the conversation that `chosen` accepts.
     fn tell(
         &self,
         room: &Id,

@@ -1,4 +1,4 @@
-//! Users who come and go, and users who type.
+//! The presence and the typing of users.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Delivery {
-    /// Makes the socket the user's whom its event names. A socket that was another user's leaves
-    /// that user's rooms and presence.
+    /// Binds the socket to the user that its event names. A socket of another user leaves that
+    /// user's rooms and presence.
     pub fn bind(&mut self, request: &Request) {
         let socket = request.session.id;
         let Some(user) = request.becomes() else { return };
@@ -26,7 +26,7 @@ impl Delivery {
         }
         self.unbind(socket);
         if self.sockets.bind(socket, user) {
-            // The newest goes: nobody may drive out those who were there before.
+            // The newest socket is disconnected: it must not drive out the earlier ones.
             request.session.outlet.dismiss(&Refusal::TooManySockets, Disconnect::TooManySockets);
         }
     }
@@ -49,7 +49,7 @@ impl Delivery {
         self.gauges.set_connections(self.sockets.len());
     }
 
-    /// The socket has authenticated as its user.
+    /// Marks the socket as authenticated, which puts its user online.
     pub fn come_online(&mut self, request: Request, profile: Profile) {
         let user = profile.id.clone();
         if !self.sockets.authenticate(request.session.id) {
@@ -61,19 +61,19 @@ impl Delivery {
         request.emit(&OnlineUsers(&self.presence.all_json()));
         request.acknowledge_with(|| match self.presence.user_json(&user) {
             Some(user) => Accepted::encode(Authenticated { user }),
-            // The socket has gone meanwhile.
+            // The socket has disconnected meanwhile.
             None => Accepted::plain(),
         });
     }
 
-    /// One of the user's sockets has gone.
+    /// Counts one socket less for the user, who goes offline with the last one.
     fn go_offline(&mut self, user: &Id) {
         if self.presence.go(user) {
             self.change_status(user, None);
         }
     }
 
-    /// Tells everybody that a user came online on `socket`, or went offline.
+    /// Broadcasts that a user came online on `socket`, or went offline.
     fn change_status(&mut self, user: &Id, socket: Option<String>) {
         self.gauges.set_users_online(self.presence.len());
         let now = Time::now();
@@ -99,7 +99,7 @@ impl Delivery {
         self.tell_typing(conversation, user, name, true, &heard_by);
     }
 
-    /// The user does not type any more, if they did.
+    /// Ends the user's typing, if they were typing.
     pub fn typing_ends(&mut self, conversation: &Id, user: &Id) {
         if let Some(typist) = self.typing.stop(conversation, user) {
             self.typing_ended(&typist);

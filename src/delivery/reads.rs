@@ -1,4 +1,4 @@
-//! Answers that have to be read: they leave the delivery and come back to it.
+//! Answers that need a read: it runs outside the delivery task, and its result returns there.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::{
     session::Request,
 };
 
-/// A read that has come back.
+/// The result of a read.
 pub struct Read {
     request: Request,
-    /// The room that the asker has entered by the event. A read that fails takes it back.
+    /// The room that the event has entered. If the read fails, the socket leaves it again.
     entered: Option<Id>,
     found: Fetched,
 }
 
 enum Fetched {
-    /// A page of history. `is_kept` says whether others may get the same page.
+    /// A page of history. `is_kept` says whether other readers may get the same page.
     History {
         conversation: Id,
         is_kept: bool,
@@ -32,7 +32,7 @@ enum Fetched {
 }
 
 impl Delivery {
-    /// Reads a page of history, or takes one that was read for somebody else.
+    /// Reads a page of history, or takes one that was read for another client.
     pub fn read_history(
         &mut self,
         request: Request,
@@ -60,13 +60,13 @@ impl Delivery {
         });
     }
 
-    /// Asks a question elsewhere.
+    /// Asks a question outside the delivery task.
     pub fn ask(&mut self, request: Request, entered: Option<Id>, question: Question) {
         let storage = self.storage.clone();
         self.read(request, entered, async move { Fetched::Finding(question.ask(storage).await) });
     }
 
-    /// Reads elsewhere; [`Self::answer`] follows.
+    /// Reads outside the delivery task; [`Self::answer`] follows.
     fn read(
         &mut self,
         request: Request,
@@ -83,7 +83,7 @@ impl Delivery {
         });
     }
 
-    /// Tells what was read, in its turn.
+    /// Answers a request with the result of its read, in its turn.
     pub fn answer(&mut self, Read { request, entered, found }: Read) {
         self.pending_reads -= 1;
         let reply = match found {
@@ -104,8 +104,8 @@ impl Delivery {
         }
     }
 
-    /// Refuses what had been accepted before it was read. A socket that got its user by it is
-    /// nobody's again.
+    /// Refuses a request that was accepted before its read failed. A socket that got its user by it
+    /// has no user again.
     fn take_back(&mut self, request: Request, entered: Option<Id>, refusal: &Refusal) {
         if let Some(room) = entered {
             self.sockets.leave(request.session.id, &room);
@@ -124,11 +124,11 @@ fn tell(request: Request, reply: &Reply) {
     request.acknowledge(&reply.ack);
 }
 
-/// What a client is told of a read that failed.
+/// The refusal for a read that failed.
 fn failure(error: &anyhow::Error) -> Refusal {
     tracing::error!(error = format!("{error:#}"), "read failed");
     metrics::storage_failed();
-    // The read itself does not panic; if it does, the fault is ours.
+    // A read does not panic; if it does, the fault is the server's.
     if error.is::<tokio::task::JoinError>() {
         Refusal::Internal
     } else {

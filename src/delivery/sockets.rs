@@ -1,4 +1,4 @@
-//! The sockets there are: whose they are, which rooms they are in, and who hears what.
+//! The connected sockets: their users, their rooms, and the subscribers of each conversation.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,17 +33,17 @@ impl Sockets {
         self.sockets.insert(member.session.id, member);
     }
 
-    /// The socket is gone, and was taken from its user before.
+    /// Removes the socket, which was taken from its user before.
     pub fn disconnect(&mut self, socket: SocketId) {
         self.sockets.remove(&socket);
     }
 
-    /// Whose socket it is.
+    /// The user of the socket.
     pub fn user(&self, socket: SocketId) -> Option<&Id> {
         self.sockets.get(&socket)?.user.as_ref()
     }
 
-    /// Makes the socket the user's. Returns whether the user has too many now.
+    /// Binds the socket to the user. Returns whether the user has too many sockets now.
     pub fn bind(&mut self, socket: SocketId, user: &Id) -> bool {
         let Some(member) = self.sockets.get_mut(&socket) else { return false };
         member.user = Some(user.clone());
@@ -77,7 +77,7 @@ impl Sockets {
         was_authenticated.then_some(user)
     }
 
-    /// Returns whether it was not authenticated before.
+    /// Marks the socket as authenticated. Returns whether it was not before.
     pub fn authenticate(&mut self, socket: SocketId) -> bool {
         let member = self.sockets.get_mut(&socket);
         member.is_some_and(|member| !std::mem::replace(&mut member.is_authenticated, true))
@@ -107,8 +107,8 @@ impl Sockets {
         self.rooms.get(room).is_some_and(|sockets| sockets.contains(&socket))
     }
 
-    /// Removes from a room whoever does not belong to its conversation. They may have joined while
-    /// it was unknown.
+    /// Evicts the sockets of non-participants from the room of a conversation. They may have joined
+    /// while the conversation was unknown.
     pub fn remove_strangers(&mut self, room: &Id, conversation: &Conversation) {
         if conversation.is_open() {
             return;
@@ -122,7 +122,7 @@ impl Sockets {
         }
     }
 
-    /// All sockets, or only those that are somebody's.
+    /// All sockets, or only the sockets that have a user.
     pub fn all(&self, bound_only: bool) -> impl Iterator<Item = &Arc<Session>> {
         let members = self.sockets.values();
         members
@@ -134,16 +134,16 @@ impl Sockets {
         self.sockets.len()
     }
 
-    /// Who hears of a conversation: the sockets of its participants, and everybody in the room if
-    /// it is open. Each once, with the user whose each is.
+    /// The subscribers of a conversation: the sockets of its participants, and all sockets in the
+    /// room if it is open. Each socket comes once, with its user.
     pub fn hearing<'a>(
         &'a self,
         room: &'a Id,
         conversation: &'a Conversation,
     ) -> impl Iterator<Item = (&'a Arc<Session>, Option<&'a Id>)> {
-        // Whoever was a participant may still be in the room of one that is not open.
+        // A former participant may still be in the room of a conversation that is not open.
         let in_room = self.rooms.get(room).filter(|_| conversation.is_open());
-        // A lobby has many more participants than there are users connected.
+        // A lobby has many more participants than there are connected users.
         let by_participant = conversation.size() <= self.of_user.len();
         let few = conversation
             .participants()

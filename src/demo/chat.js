@@ -1,6 +1,5 @@
-// A client of the server's contract: it keeps what it is told, and sends what it is asked to.
-// It knows nothing of the page. Whoever shows it listens to `change`, `message`, `missed`,
-// `failed` and `notice`.
+// A client of the server's contract: it keeps the state that it receives, and sends events. It
+// knows nothing of the page, which listens to `change`, `message`, `missed`, `failed` and `notice`.
 
 import { Conversations, LOBBY, directId } from './conversation.js';
 import { History } from './history.js';
@@ -12,28 +11,28 @@ import { People } from './people.js';
 import { Receipts } from './receipts.js';
 import { Typing } from './typing.js';
 
-/** What becomes of these, the page shows in another way, or they are sent again. */
+/** Refusals of these events need no notice: the page shows them, or the client sends them again. */
 const QUIET_EVENTS = new Set(['authenticate', 'send-message', 'mark-as-read', 'typing-start', 'typing-stop']);
-/** What is refused because of these is asked again, or in another way. */
+/** After these codes, the client repeats the request, or makes another one. */
 const QUIET_CODES = new Set(['rate_limited', 'storage_unavailable', 'message_not_found']);
 
 export class Chat extends EventTarget {
   people = new People();
   /** Conversations by id. */
   conversations = new Conversations();
-  /** Whether the server knows who this is. */
+  /** Whether the server knows the user of this page. */
   connected = false;
-  /** Whether it ever did. */
+  /** Whether the server has ever known the user of this page. */
   wasConnected = false;
   /** Whether all conversations are known. */
   listed = false;
-  /** Why the server does not take this user: `{ code, message }`. */
+  /** The server's reason to refuse this user: `{ code, message }`. */
   refusal = null;
 
   #line;
   #outbox;
   #receipts;
-  /** The newest message of each conversation that was delivered, with all before it. */
+  /** The newest delivered message of each conversation; all before it are delivered too. */
   #delivered;
   #history;
   #typing;
@@ -65,22 +64,22 @@ export class Chat extends EventTarget {
     return this.conversations.open(begun.id, begun);
   }
 
-  /** The other one in a conversation of two. */
+  /** The other user in a conversation of two. */
   other({ participants }) {
     return this.people.get(participants.find((id) => id !== this.me.id) ?? this.me.id);
   }
 
-  /** Whether somebody is online, as far as that can be known. */
+  /** Whether a user is online, as far as the client can know. */
   isOnline(id) {
     return this.connected && this.people.get(id).online;
   }
 
-  /** The messages of a conversation, those that wait to be sent at the end. */
+  /** The messages of a conversation, with the waiting ones at the end. */
   messages(conversation) {
     return [...conversation.messages, ...this.#outbox.of(conversation.id)];
   }
 
-  /** What was said last, or is to be said. */
+  /** The last message, which may still wait to be sent. */
   last(conversation) {
     return this.#outbox.of(conversation.id).at(-1) ?? conversation.lastMessage;
   }
@@ -110,7 +109,7 @@ export class Chat extends EventTarget {
     return this.#history.load(conversation);
   }
 
-  /** Sends a message, as soon as there is a connection, and once, however often it is tried. */
+  /** Sends a message once, as soon as there is a connection, with any number of tries. */
   send(conversation, content) {
     this.stopTyping(conversation);
     const { id, isOpen, participants } = conversation;
@@ -123,7 +122,7 @@ export class Chat extends EventTarget {
     if (this.connected) this.#outbox.flush();
   }
 
-  /** Sends a message again that was refused. */
+  /** Sends a refused message again. */
   resend(clientMessageId) {
     this.#outbox.update(clientMessageId, { state: 'waiting', reason: undefined });
     this.change();
@@ -143,7 +142,7 @@ export class Chat extends EventTarget {
     this.#typing.stop(conversation.id, this.#recipient(conversation));
   }
 
-  /** All up to this message has been read; at the end, whatever else is unread in it as well. */
+  /** Marks all up to this message as read; with `isAll`, all others of the conversation too. */
   markRead(conversation, upTo, isAll) {
     const unread = this.unread(conversation).filter(({ id }) => id <= upTo).map(({ id }) => id);
     const hasBeyond = isAll && conversation.beyond > 0;
@@ -161,7 +160,7 @@ export class Chat extends EventTarget {
     on('connect', () => this.#start());
     on('disconnect', () => this.#setConnected(false));
     on('connect_error', ({ message }) => {
-      // A server that is away says nothing; one that does not take the token does.
+      // A server that is away gives no reason; a server that refuses the token does.
       if (message === 'invalid_token') this.refusal = { code: message, message: 'The token is not valid, or no longer.' };
     });
     on('online-users', (users) => {
@@ -200,9 +199,10 @@ export class Chat extends EventTarget {
     });
   }
 
-  /** After each connect: says who this is, and catches up. */
+  /** After each connect: authenticates, and catches up. */
   async #start() {
-    // From where on something may be missing. What comes from now on leaves no gap before it.
+    // The points after which messages may be missing. Messages that arrive from now on leave no
+    // gap.
     const since = new Map();
     for (const conversation of this.conversations.values()) {
       if (!conversation.loaded) conversation.forget();
@@ -230,7 +230,7 @@ export class Chat extends EventTarget {
     return this.#line.ask('authenticate', { id, name, avatar, token });
   }
 
-  /** A status has no name; the list that follows an authentication has. Once for all newcomers. */
+  /** A status has no name; the list after an authentication has. One request for all newcomers. */
   #askForNames() {
     this.#asking ??= setTimeout(() => {
       this.#asking = null;
@@ -268,7 +268,7 @@ export class Chat extends EventTarget {
   }
 
   #received(message) {
-    // Who takes part in a conversation that is new here, the server knows.
+    // Only the server knows the participants of a new conversation.
     if (!this.conversations.has(message.conversationId)) this.#list();
     const conversation = this.conversations.open(message.conversationId);
     if (!conversation.isOpen && !conversation.participants.includes(message.senderId)) {
@@ -280,7 +280,7 @@ export class Chat extends EventTarget {
     if (isNew && message.senderId !== this.me.id) this.tell('message', { message, conversation });
   }
 
-  /** Puts messages into a conversation. Returns how many are new. */
+  /** Adds messages to a conversation. Returns the number of new ones. */
   take(conversation, messages) {
     for (const { clientMessageId, senderId, senderName, senderAvatar } of messages) {
       if (senderId === this.me.id) this.#outbox.remove(clientMessageId);
@@ -292,13 +292,13 @@ export class Chat extends EventTarget {
     return added;
   }
 
-  /** What stands in a conversation of two reaches whoever is online. */
+  /** The messages of a conversation of two are delivered while the other user is online. */
   #reached(conversation) {
     if (conversation.isOpen || !this.isOnline(this.other(conversation).id)) return;
     this.#delivered.raise(conversation.id, conversation.messages.at(-1)?.id);
   }
 
-  /** The server knows what was read. */
+  /** The server knows these messages as read. */
   #settle(id, ids) {
     const conversation = this.conversations.get(id);
     conversation.markRead(ids ?? conversation.messages.map(({ id }) => id), this.me.id);
@@ -320,7 +320,7 @@ export class Chat extends EventTarget {
     this.dispatchEvent(new CustomEvent(event, { detail }));
   }
 
-  /** Tells of changes, once for all that happen together. */
+  /** Announces changes, once for all that happen together. */
   change() {
     if (this.#changed) return;
     this.#changed = true;

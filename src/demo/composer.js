@@ -1,4 +1,4 @@
-// Where messages are written. What was begun is kept for each conversation, also over a reload.
+// The text field for messages. It keeps a draft for each conversation, also over a reload.
 
 import { byId } from './dom.js';
 import { icon } from './icons.js';
@@ -10,13 +10,13 @@ export class Composer {
   #drafts;
   #conversation = null;
 
-  /** `written` is called with whether there is something, `send` with what there is. */
+  /** `written` gets whether the field has text, `send` gets the text. */
   constructor(userId, { written, send }) {
     this.#memory = `drafts ${userId}`;
     this.#drafts = windowMemory.get(this.#memory) ?? {};
     const button = byId('send');
     button.append(icon('send'));
-    // The focus stays in the text: on a phone, the keyboard would go and come.
+    // The focus stays in the text: on a phone, the keyboard would close and open again.
     button.addEventListener('mousedown', (event) => event.preventDefault());
     byId('composer').addEventListener('submit', (event) => {
       event.preventDefault();
@@ -60,7 +60,7 @@ export class Composer {
     windowMemory.set(this.#memory, this.#drafts);
   }
 
-  /** As high as what is written, up to a third of the window. */
+  /** Makes the field as high as its text, up to a third of the window. */
   #grow() {
     this.#text.style.height = 'auto';
     const borders = this.#text.offsetHeight - this.#text.clientHeight;

@@ -1,32 +1,32 @@
-// What is known of one conversation.
+// The state of one conversation.
 
 export const LOBBY = 'lobby';
 
-/** This many messages are kept of a conversation whose end is followed, at the least. */
+/** The least number of messages that are kept while the reader follows the end. */
 const KEPT = 500;
 
 class Conversation {
   isOpen;
   participants;
-  /** Those that are loaded, in their order. */
+  /** The loaded messages, in their order. */
   messages = [];
   lastMessage = null;
-  /** Names by the ids of those who type. */
+  /** The names of the users who type, by id. */
   typing = new Map();
   hasMore = false;
-  /** Whether somebody wants to see it, and whether the newest messages are there. */
+  /** Whether the page needs its messages, and whether the newest ones are loaded. */
   wanted = false;
   loaded = false;
   loading = false;
-  /** Whether the user was in it before this page came. */
+  /** Whether the user was a participant before this page was loaded. */
   listed = false;
-  /** Whether nobody reads far above the end, so that old messages may go. */
+  /** Whether the reader is not far above the end, so that old messages may go. */
   follows = true;
   /** Only messages after this one may be unread. */
   since = '';
-  /** How many unread messages there are beside those that are loaded. */
+  /** The number of unread messages beside the loaded ones. */
   beyond = 0;
-  /** How many unread messages the server told of when it was asked last. */
+  /** The number of unread messages in the server's latest answer. */
   told = 0;
 
   constructor(id, { isOpen = false, participants = [] }) {
@@ -35,7 +35,7 @@ class Conversation {
     this.participants = [...participants];
   }
 
-  /** Puts messages to those that are there, and returns how many are new. */
+  /** Adds messages, and returns the number of new ones. */
   take(messages) {
     const known = this.messages;
     const before = known.length;
@@ -54,7 +54,7 @@ class Conversation {
     return added;
   }
 
-  /** Forgets what is loaded, because there is a gap. */
+  /** Drops the loaded messages, because there is a gap. */
   forget() {
     this.messages = [];
     this.loaded = false;
@@ -65,7 +65,7 @@ class Conversation {
     return this.messages.some((message) => message.id === id);
   }
 
-  /** Notes who has read these messages. */
+  /** Notes the reader of these messages. */
   markRead(ids, reader) {
     const read = new Set(ids);
     for (const { id, readBy } of this.messages) {
@@ -74,9 +74,9 @@ class Conversation {
   }
 }
 
-/** All that are known, by id. */
+/** All known conversations, by id. */
 export class Conversations extends Map {
-  /** The one with this id, new if need be; participants that are known now replace those before. */
+  /** The conversation with this id, new if need be; known participants replace the earlier ones. */
   open(id, { isOpen = false, participants = [] } = {}) {
     const known = this.get(id);
     if (!known) this.set(id, new Conversation(id, { isOpen, participants }));
@@ -84,7 +84,7 @@ export class Conversations extends Map {
     return this.get(id);
   }
 
-  /** The one of these two people, if it has begun. */
+  /** The conversation of these two users, if it has begun. */
   between(...users) {
     const isTheirs = ({ isOpen, participants }) =>
       !isOpen && participants.length === 2 && users.every((user) => participants.includes(user));

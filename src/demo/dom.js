@@ -12,18 +12,18 @@ export function h(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Sets a text, if it is another one: what is set anew is announced and laid out anew. */
+/** Sets a text if it differs: a new text is announced and laid out again. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A user's face, or the initials of one who has none of this page's. */
+/** A user's face, or the initials if the avatar is none of this page's. */
 export function avatar(user) {
   const name = user.name || user.id;
   const initials = h('span', { className: 'avatar initials', textContent: [...name][0].toUpperCase() });
   initials.dataset.hue = String(hue(user.id));
   initials.setAttribute('aria-hidden', 'true');
-  // Any address could be written there, and this page asks no address that somebody else chose.
+  // The avatar may be any address, and this page requests no address that another user chose.
   if (!AVATARS.some(({ address }) => address === user.avatar)) return initials;
   const image = h('img', { className: 'avatar', src: user.avatar, alt: '' });
   image.addEventListener('error', () => image.replaceWith(initials), { once: true });

@@ -1,15 +1,15 @@
-// Loads what was said: the newest messages of a conversation, older ones, and those that were
-// missed while there was no connection.
+// Loads messages: the newest of a conversation, older ones, and the ones that were missed while
+// there was no connection.
 
 import { Marks } from './memory.js';
 
-/** Whoever has missed more pages than this goes on with the newest one. */
+/** A client that has missed more pages than this continues with the newest page. */
 const MISSED_PAGES = 10;
 
 export class History {
   #chat;
   #line;
-  /** The newest message of each open room that a newcomer has found there. */
+  /** The newest message of each open room at the time when the user entered it. */
   #found;
 
   constructor(chat, line) {
@@ -23,7 +23,7 @@ export class History {
     conversation.wanted = true;
     if (conversation.loaded || !this.#chat.listed || !this.#chat.connected) return;
     const answer = await this.#join(conversation);
-    // After a lost connection it is tried again.
+    // After a lost connection, the next connection tries again.
     if (answer.ok && !conversation.loaded) this.#begin(conversation, answer);
   }
 
@@ -34,7 +34,7 @@ export class History {
     const known = this.#chat.unread(conversation).length;
     this.#chat.take(conversation, answer.messages);
     if (conversation.isOpen) conversation.since = this.#since(conversation);
-    // Those that were counted and are here now.
+    // The counted unread messages that are loaded now.
     const loaded = this.#chat.unread(conversation).length;
     conversation.beyond = conversation.isOpen || !conversation.hasMore ? 0 : Math.max(0, conversation.beyond + known - loaded);
   }
@@ -48,7 +48,7 @@ export class History {
     const answer = await this.#join(conversation, { before: oldest.id, limit: 50 });
     conversation.loading = false;
     this.#chat.change();
-    // Meanwhile the old ones may have been forgotten.
+    // The old messages may have been dropped meanwhile.
     if (!answer.ok || conversation.messages[0]?.id !== oldest.id) return;
     const known = this.#chat.unread(conversation).length;
     conversation.hasMore = answer.hasMore;
@@ -56,13 +56,13 @@ export class History {
     conversation.beyond = Math.max(0, conversation.beyond + known - this.#chat.unread(conversation).length);
   }
 
-  /** Loads what was said meanwhile, and then the newest messages again: somebody may have read them. */
+  /** Loads the missed messages, and then the newest ones again, because they may have been read. */
   async catchUp(conversation, after) {
     if (!after || !conversation.loaded) return this.load(conversation);
     for (let pages = 0, hasMore = true; hasMore; pages += 1) {
       if (pages === MISSED_PAGES) return this.#startOver(conversation);
       const answer = await this.#join(conversation, { after });
-      // Of a server that was begun anew, nothing is left that was known.
+      // A server with an empty storage has none of the known messages.
       if (answer.error) return this.#startOver(conversation);
       if (!answer.ok) return;
       const [first] = answer.messages;
@@ -75,7 +75,7 @@ export class History {
     if (newest.ok) this.#chat.take(conversation, newest.messages);
   }
 
-  /** Forgets what is loaded, because the way from there to the newest messages is too long. */
+  /** Drops the loaded messages, because the gap to the newest ones is too long. */
   async #startOver(conversation) {
     const answer = await this.#join(conversation);
     if (!answer.ok) return;
@@ -86,11 +86,11 @@ export class History {
     if (first) this.#chat.tell('missed', { conversation, first });
   }
 
-  /** Where what is new begins in a room that is opened for the first time. */
+  /** The start of the new messages in a room that is opened for the first time. */
   #since({ id, listed, hasMore, messages }) {
-    // Whoever comes into a room has not missed what was said before.
+    // A user who enters a room has not missed its earlier messages.
     if (!listed) this.#found.raise(id, messages.at(-1)?.id);
-    // Of a room with a long history, what is scrolled up to is no news.
+    // In a room with a long history, old messages that the reader scrolls to are not new.
     return this.#found.get(id) ?? (hasMore ? messages[0].id : '');
   }
 

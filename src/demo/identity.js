@@ -1,14 +1,14 @@
-// Who is in front of this page: from a token or the address, else remembered, else asked.
+// The user of this page: from a token or the address, else from memory, else from a form.
 
 import { AVATARS, byId, h } from './dom.js';
 import { lastingMemory, windowMemory } from './memory.js';
 
-/** Behind this in the address a token may stand. */
+/** The prefix of a token in the address. */
 export const TOKEN = '#token=';
 
 /**
- * `{ id, name, avatar, token, isNew }`. `/?user=alice&name=Alice` is somebody else than the other windows;
- * a token says by itself who it is for.
+ * `{ id, name, avatar, token, isNew }`. `/?user=alice&name=Alice` is another user than in the other
+ * windows; a token names its user itself.
  */
 export async function identity() {
   const query = new URLSearchParams(location.search);
@@ -32,7 +32,7 @@ function takeToken() {
   return windowMemory.get('token') ?? undefined;
 }
 
-/** Whom a token is for, as the server will read it. Whether it is good, only the server knows. */
+/** The user that a token names, as the server reads it. Only the server can verify the token. */
 function userOf(token) {
   try {
     const bytes = atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/'));
@@ -73,7 +73,7 @@ function faceOf(id) {
   return AVATARS[sum % AVATARS.length].address;
 }
 
-/** An id that nobody else has. */
+/** A unique id. */
 export function newId(kind) {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return `${kind}-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('')}`;

@@ -1,11 +1,11 @@
-// The line to the server: questions and their answers. A question that the server cannot take
-// at the moment is asked again, after as long as the server wants, and all others wait with it.
+// The line to the server: questions and their answers. A question that the server cannot take at
+// the moment is repeated after the time that the server asks for, and all others wait with it.
 
-/** How long an answer may take before the event counts as lost. */
+/** The time after which an event without an answer counts as lost. */
 const PATIENCE = 10_000;
-/** When to try again where the server does not say: its storage is away. */
+/** The pause before another try if the server names none, because its storage is away. */
 const PAUSE = 2_000;
-/** Whoever is refused again and again in less than two seconds seems not to listen, and is cut off. */
+/** The server disconnects a client that it refuses repeatedly in less than two seconds. */
 const QUIET = 2_100;
 
 export class Line {
@@ -14,7 +14,7 @@ export class Line {
   #refusedAt = -Infinity;
 
   constructor(token) {
-    // The server closes with whom it does not know, so the token comes first of all.
+    // The server disconnects a socket without a user, so the handshake has the token.
     this.#socket = io({ reconnectionDelayMax: 3_000, ...(token && { auth: { token } }) });
   }
 
@@ -31,7 +31,7 @@ export class Line {
     const { id } = this.#socket;
     for (;;) {
       await this.#held();
-      // What was asked on another connection may make no sense on this one.
+      // A question from another connection may make no sense on this one.
       if (!this.isOpen || this.#socket.id !== id) return { ok: false };
       const answer = await this.#emit(event, payload);
       const pause = pauseAfter(answer);
@@ -40,7 +40,7 @@ export class Line {
     }
   }
 
-  /** Tells what may get lost. Returns whether it was taken. */
+  /** Sends an event that may get lost. Returns whether the server accepted it. */
   async tell(event, payload) {
     if (!this.isOpen || Date.now() < this.#heldUntil) return false;
     return (await this.#emit(event, payload)).ok;
@@ -52,7 +52,7 @@ export class Line {
     });
   }
 
-  /** Nothing is asked for so long; for longer, if this is not the first refusal in a row. */
+  /** Holds all questions for this long; for longer, if this is not the first refusal in a row. */
   #hold(pause) {
     const now = Date.now();
     const isFirst = now - this.#refusedAt > QUIET;
@@ -65,7 +65,7 @@ export class Line {
   }
 }
 
-/** Whether the same event may be taken later, and when. */
+/** The pause after which the same event may succeed; 0 if it cannot. */
 function pauseAfter({ error }) {
   if (error?.code === 'rate_limited') return error.retryAfterMs ?? PAUSE;
   return error?.code === 'storage_unavailable' ? PAUSE : 0;

@@ -1,4 +1,4 @@
-// A list whose elements stay: what is pressed, focused or read is not made anew under the hand.
+// A list that keeps its elements: an element that is pressed, focused or read is not made anew.
 
 export class KeyedList {
   #list;
@@ -25,13 +25,13 @@ export class KeyedList {
   }
 
   /**
-   * Shows these items, `{ key, signature, build, update }`, in their order. One whose signature has
-   * changed is updated in its place, or built again if it has no `update`.
+   * Shows these items, `{ key, signature, build, update }`, in their order. An item with a changed
+   * signature is updated in its place, or built again if it has no `update`.
    */
   show(items) {
     const shown = new Map();
     const keys = new Set(items.map(({ key }) => key));
-    // First, so that those that stay need not be moved.
+    // Obsolete elements are removed first, so that the others need not be moved.
     for (const [key, { element }] of this.#shown) if (!keys.has(key)) element.remove();
     let next = this.#list.firstChild;
     for (const { key, signature, build, update } of items) {

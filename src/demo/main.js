@@ -1,4 +1,4 @@
-// The page: what is where, and what happens when somebody types, clicks or presses a key.
+// The page: its parts, and the reactions to typing, clicks and keys.
 
 import { Chat } from './chat.js';
 import { Composer } from './composer.js';
@@ -9,7 +9,7 @@ import { TOKEN, identity, newId } from './identity.js';
 import { Messages } from './messages.js';
 import { Sidebar } from './sidebar.js';
 
-/** When to show what has changed in a window that nobody sees, in milliseconds. */
+/** The delay of an update in a hidden window, in milliseconds. */
 const UNSEEN = 300;
 
 const me = await identity();
@@ -30,7 +30,7 @@ const sidebar = new Sidebar(chat, {
   openPerson: (id) => open(chat.with(id)),
   released: schedule,
 });
-/** Whether there is room for one thing only: the list, or a conversation. */
+/** Whether there is room for only the list or a conversation. */
 const narrow = matchMedia('(max-width: 700px)');
 let current = null;
 let settled = false;
@@ -41,7 +41,7 @@ byId('app').hidden = false;
 byId('me').append(avatar(me), h('div', {}, h('strong', {}, me.name), h('p', { className: 'hint', id: 'state' })));
 byId('other').href = `/?user=${newId('guest')}&name=Guest`;
 byId('other').textContent = 'be a guest';
-// Where a token is needed, a guest has none.
+// A guest has no token, so a page with a token offers no guest.
 if (me.token) byId('nobody').textContent = 'Nobody else is here yet.';
 byId('back').append(icon('back'));
 
@@ -62,11 +62,11 @@ addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && !event.isComposing) close();
 });
 follow();
-// Whoever has just chosen a name goes on with the first thing there is to do.
+// The focus of a new user moves to the first thing to do.
 if (me.isNew && narrow.matches) sidebar.focus();
 else if (me.isNew) composer.focus();
 
-/** The conversation that the address names. The server may not have told of it yet. */
+/** The conversation that the address names. The server may not have listed it yet. */
 function wanted() {
   let id = '';
   try {
@@ -77,9 +77,9 @@ function wanted() {
   return id || (narrow.matches ? '' : LOBBY);
 }
 
-/** Shows what the address says. */
+/** Shows the conversation in the address. */
 function follow() {
-  // Another token is another user: all begins anew.
+  // Another token is another user, so the page starts anew.
   if (location.hash.startsWith(TOKEN)) return location.reload();
   const conversation = chat.conversations.get(wanted());
   document.body.classList.toggle('reading', Boolean(conversation && location.hash));
@@ -108,12 +108,12 @@ function open(conversation) {
     history.pushState({ fromList: true }, '', `#${encodeURIComponent(conversation.id)}`);
     follow();
   }
-  // A phone's keyboard comes when it is asked for.
+  // A focused text opens a phone's keyboard, so the title gets the focus there.
   if (narrow.matches) byId('title').focus();
   else composer.focus();
 }
 
-/** Back to the list; on a wide window, to the lobby. */
+/** Goes back to the list; on a wide window, to the lobby. */
 function close() {
   const left = current;
   if (narrow.matches && history.state?.fromList) {
@@ -126,7 +126,7 @@ function close() {
   sidebar.focus(left);
 }
 
-/** What a button does that goes away by that: the focus goes on to the text. */
+/** Runs the action of a button that disappears by it: the focus moves to the text. */
 function act(what) {
   what();
   composer.focus();
@@ -138,7 +138,7 @@ function heard({ message, conversation }) {
   announce(`${message.senderName}${where}: ${message.content}`);
 }
 
-/** Tells those who hear the page. */
+/** Announces words to screen readers. */
 function announce(words) {
   const announcer = byId('announcer');
   announcer.append(h('p', {}, words));
@@ -155,12 +155,12 @@ function notice(words) {
   }, 6_000);
 }
 
-/** Shows what has changed with the next picture, once for all that has changed until then. */
+/** Shows all changes with the next frame, once for all that happen until then. */
 function schedule() {
   if (scheduled) return;
   scheduled = true;
   const frame = requestAnimationFrame(() => perform());
-  // A window that is not seen has no pictures, but its title tells of what is new.
+  // A hidden window has no frames, but its title shows new messages.
   const timer = setTimeout(() => perform(), UNSEEN);
   const perform = () => {
     cancelAnimationFrame(frame);
@@ -190,7 +190,7 @@ function refused({ code, message }) {
     + `open this page with ${TOKEN} and the token behind its address.`;
 }
 
-/** Shows what the address named at the start, as soon as it is known. Later nobody is moved. */
+/** Shows the conversation of the first address once it is known. Later the view does not move. */
 function settle() {
   if (settled) return;
   const isKnown = chat.conversations.has(wanted());
@@ -208,7 +208,7 @@ function renderCurrent() {
   setText(byId('empty'), current.isOpen
     ? 'Nobody has said anything yet. Be the first: it stays here for whoever comes later.'
     : `This is the beginning of what you and ${other.name} have to say to each other.`);
-  // So short that it can be read what they do.
+  // Names are cut, so that the end of the sentence stays in sight.
   const names = [...current.typing.values()].map((name) => (name.length > 30 ? `${name.slice(0, 30)}…` : name));
   const verb = names.length === 1 ? 'is' : 'are';
   setText(byId('typing'), names.length > 0 ? `${names.join(', ')} ${verb} typing…` : '');

@@ -1,4 +1,4 @@
-// What the browser keeps for this user. Without storage everything lives as long as the page.
+// The values that the browser keeps for this user. Without storage they live as long as the page.
 
 /** A value by its name, in one of the browser's storages. */
 class Memory {
@@ -20,18 +20,18 @@ class Memory {
     try {
       this.#storage().setItem(`radio-istic ${name}`, JSON.stringify(value));
     } catch {
-      // It is full or forbidden.
+      // The storage is full or forbidden.
     }
   }
 }
 
-// A browser that forbids its storage throws as soon as it is named.
+// A browser that forbids its storage throws as soon as code names the storage.
 /** For this window, until it is closed. */
 export const windowMemory = new Memory(() => sessionStorage);
-/** For all windows, until somebody clears it. */
+/** For all windows, until the user clears it. */
 export const lastingMemory = new Memory(() => localStorage);
 
-/** How far things have come in each conversation: ids of messages, which are in the order of their creation. */
+/** The progress in each conversation: ids of messages, which sort by creation. */
 export class Marks {
   #name;
   #ids;
@@ -49,7 +49,7 @@ export class Marks {
   raise(conversationId, id) {
     if (!id || this.#ids.get(conversationId) >= id) return;
     this.#ids.set(conversationId, id);
-    // Other windows of this user keep theirs in the same place.
+    // Other windows of this user keep their progress in the same place.
     const all = new Map(Object.entries(lastingMemory.get(this.#name) ?? {}));
     if (!(all.get(conversationId) >= id)) all.set(conversationId, id);
     lastingMemory.set(this.#name, Object.fromEntries(all));

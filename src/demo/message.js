@@ -8,7 +8,7 @@ const LABELS = {
   waiting: 'Waiting to be sent', failing: 'Not sent', sent: 'Sent', delivered: 'Delivered', read: 'Read',
 };
 
-/** How far an own message has come; `null` for one of somebody else's. */
+/** The progress of an own message; `null` for a message of another user. */
 export function progress(chat, message) {
   const { id, senderId, readBy, state } = message;
   if (senderId !== chat.me.id) return null;
@@ -18,7 +18,7 @@ export function progress(chat, message) {
   return chat.isDelivered(message) ? 'delivered' : 'sent';
 }
 
-/** `follows`: it stands below another one of the same sender. `acts`: what its buttons do. */
+/** `follows`: the message above has the same sender. `acts`: the actions of its buttons. */
 export function messageElement(message, { sender, isOwn, follows, tick, acts }) {
   const time = h('time', { dateTime: message.timestamp }, timeOf(message.timestamp));
   const meta = h('span', { className: 'meta' }, time, tick && tickElement(tick));

@@ -1,15 +1,15 @@
-// The messages of one conversation: grouped by day and sender, and where the reader is in them.
+// The messages of one conversation, grouped by day and sender, and the position of the reader.
 
 import { byId, h } from './dom.js';
 import { KeyedList } from './list.js';
 import { messageElement, progress } from './message.js';
 import { dayName, dayOf } from './text.js';
 
-/** Messages of one sender that are closer than this stand together. */
+/** Messages of one sender that are closer in time than this form a group. */
 const TOGETHER = 5 * 60_000;
-/** Whoever is this close to the end, in pixels, goes on with it. */
+/** A reader who is this close to the end, in pixels, follows it. */
 const NEAR = 80;
-/** So many messages are shown at the most, and so many more when somebody scrolls to where they end. */
+/** The most messages that are shown, and the number of others that scrolling to an edge brings. */
 const SHOWN = 500;
 const STEP = 100;
 
@@ -24,13 +24,13 @@ export class Messages {
   #jump = byId('jump');
   /** The message above which "New messages" stands. */
   #newFrom = null;
-  /** Whether it is known what was new when the conversation was opened. */
+  /** Whether the first new message at the time of opening is known. */
   #isKnown = false;
-  /** Whether the reader goes on with the end. */
+  /** Whether the reader follows the end. */
   #stays = true;
   /** The last message that is shown, if it is not the last one of all. */
   #end = null;
-  /** How many messages stand before those that are shown. */
+  /** The number of messages before the ones that are shown. */
   #before = 0;
 
   constructor(chat, acts) {
@@ -41,11 +41,11 @@ export class Messages {
       this.#scroller.focus();
       this.toEnd();
     });
-    // A phone's keyboard, and a composer that grows, take their space from here.
+    // A phone's keyboard and a growing composer take their space from the list.
     new ResizeObserver(() => this.#stays && this.#scrollToEnd()).observe(this.#scroller);
   }
 
-  /** Shows another conversation: from what is new, or from its end. */
+  /** Shows another conversation: from its first new message, or from its end. */
   open(conversation) {
     this.close();
     this.#conversation = conversation;
@@ -57,24 +57,24 @@ export class Messages {
     this.#chat.load(conversation);
   }
 
-  /** Shows none. */
+  /** Shows no conversation. */
   close() {
     if (this.#conversation) this.#conversation.follows = true;
     this.#conversation = null;
   }
 
-  /** Whether what is said last is seen. */
+  /** Whether the last message is in sight. */
   get atEnd() {
     return Boolean(this.#conversation) && this.#stays && isLookedAt();
   }
 
-  /** Somebody has said something that was not seen. */
+  /** A message of another user has arrived out of sight. */
   unseen(message) {
     const hasOthers = this.#chat.unread(this.#conversation).some(({ id }) => id !== message.id);
     if (!hasOthers || !this.#conversation.has(this.#newFrom)) this.#newFrom = message.id;
   }
 
-  /** The user has said something, and has seen all above. */
+  /** The user has sent a message, and so has seen all above. */
   answered() {
     this.#newFrom = null;
     this.toEnd();
@@ -86,7 +86,7 @@ export class Messages {
     this.render();
   }
 
-  /** Notes what can be seen now. */
+  /** Notes the messages that are in sight now. */
   look() {
     const conversation = this.#conversation;
     if (!conversation || !this.#isKnown || !isLookedAt() || this.#chat.countUnread(conversation) === 0) return;
@@ -98,7 +98,7 @@ export class Messages {
     const conversation = this.#conversation;
     if (!conversation) return;
     const opens = !this.#isKnown && conversation.loaded;
-    // Nothing is read before it is known what is new.
+    // No message is read before the new ones are known.
     if (opens) this.#newFrom = this.#chat.unread(conversation)[0]?.id ?? null;
     this.#isKnown ||= opens;
     const messages = this.#chat.messages(conversation);
@@ -113,11 +113,11 @@ export class Messages {
     else if (anchor) this.#hold(anchor);
     this.look();
     this.#offerJump();
-    // At the top already, nobody can scroll there.
+    // A list that is at the top already gets no scroll event.
     if (opens) this.#scrolled();
   }
 
-  /** What is to be shown: keys in their order, each with a signature and how to build it. */
+  /** The items to show: keys in their order, each with a signature and a function to build it. */
   #items(messages) {
     const items = [];
     let before = null;
@@ -150,7 +150,7 @@ export class Messages {
     return index < 0 ? messages.length : index + 1;
   }
 
-  /** Shows others of the messages that are loaded: `by` so many later ones. */
+  /** Shows another part of the loaded messages, `by` this many later. */
   #shift(by) {
     const messages = this.#chat.messages(this.#conversation);
     const end = Math.min(messages.length, Math.max(SHOWN, this.#indexOfEnd(messages) + by));
@@ -160,7 +160,7 @@ export class Messages {
     this.render();
   }
 
-  /** The first message in sight, and where it ends: it may lose its name when others come above it. */
+  /** The first message in sight, and its lower edge: its name may go when others come above. */
   #anchor() {
     const { top } = this.#scroller.getBoundingClientRect();
     for (const [key, element] of this.#list.entries()) {
@@ -170,7 +170,7 @@ export class Messages {
     return null;
   }
 
-  /** What is read stays where it is, whatever has come or gone above it. */
+  /** Keeps the read message in its place, whatever changes above it. */
   #hold({ key, bottom }) {
     const element = this.#list.get(key);
     const moved = element ? element.getBoundingClientRect().bottom - bottom : 0;
@@ -195,7 +195,7 @@ export class Messages {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
-  /** Returns how far it is to the end of what is shown. */
+  /** Returns the distance to the end of the shown messages. */
   #locate() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
     const left = scrollHeight - scrollTop - clientHeight;

@@ -1,8 +1,9 @@
-// What waits to be sent. It goes out in its order, each message once, and survives a reload.
+// The messages that wait to be sent. The outbox sends them in order, each once, and survives a
+// reload.
 
 import { windowMemory } from './memory.js';
 
-/** When to try again after an answer was lost. */
+/** The pause before another try after a lost answer. */
 const PAUSE = 1_000;
 
 export class Outbox {
@@ -40,7 +41,7 @@ export class Outbox {
     this.#save();
   }
 
-  /** Sends what waits: one after the other, because one that is refused must not be overtaken. */
+  /** Sends the waiting messages one after the other: later ones must not overtake a refused one. */
   async flush() {
     if (this.#isBusy) return;
     this.#isBusy = true;
@@ -51,7 +52,7 @@ export class Outbox {
       if (answer.ok) this.remove(clientMessageId);
       else if (answer.error) this.update(clientMessageId, { state: 'failed', reason: answer.error.message });
       else {
-        // It goes out again, at the latest after the reconnect, under the same id.
+        // The message is sent again under the same id, at the latest after the reconnect.
         this.#timer = setTimeout(() => this.flush(), PAUSE);
         break;
       }

@@ -1,9 +1,9 @@
-// Who is known by which name and face, and who is online.
+// The known users with their names and faces, and their presence.
 
 export class People {
   #users = new Map();
 
-  /** `{ id, name, avatar, online }`, also of somebody who was never met. */
+  /** `{ id, name, avatar, online }`, also of an unknown user. */
   get(id) {
     return this.#users.get(id) ?? { id, name: id, avatar: null, online: false };
   }
@@ -16,13 +16,13 @@ export class People {
     return [...this.#users.values()].filter(({ online }) => online);
   }
 
-  /** Learns about a user; what is `null` or missing stays as it was. */
+  /** Updates a user; fields that are `null` or missing stay the same. */
   meet({ id, name, avatar, online }) {
     const known = this.get(id);
     this.#users.set(id, { id, name: name || known.name, avatar: avatar ?? known.avatar, online: online ?? known.online });
   }
 
-  /** Nobody is online until it is said again. */
+  /** Marks all users as offline, until the server reports them again. */
   leave() {
     for (const user of this.#users.values()) user.online = false;
   }

@@ -1,4 +1,4 @@
-// Tells the server what was read: not each message by itself, but what has come together.
+// Marks messages as read: not each by itself, but several in one event.
 
 import { sleep } from './line.js';
 
@@ -10,12 +10,12 @@ const AT_ONCE = 1_000;
 export class Receipts {
   #line;
   #settled;
-  /** By conversation: the ids that wait, and whether all of it was read. */
+  /** By conversation: the waiting ids, and whether the whole conversation was read. */
   #waiting = new Map();
   #sentAt = 0;
   #isBusy = false;
 
-  /** `settled(conversationId, ids)` is called when the server knows, with `null` for all ids. */
+  /** `settled(conversationId, ids)` follows the server's answer, with `null` for all ids. */
   constructor(line, settled) {
     this.#line = line;
     this.#settled = settled;
@@ -47,7 +47,7 @@ export class Receipts {
       waiting.isAll = false;
       const answer = await this.#line.ask('mark-as-read', { conversationId, messageIds });
       if (!answer.ok && !answer.error) {
-        // After a lost connection it is tried again.
+        // After a lost connection, the next connection tries again.
         waiting.isAll ||= isAll;
         break;
       }

@@ -1,4 +1,4 @@
-// The two lists: conversations with what was said last in them, and people who are online.
+// The two lists: conversations with their last messages, and users who are online.
 
 import { LOBBY } from './conversation.js';
 import { avatar, byId, h, setText } from './dom.js';
@@ -18,7 +18,7 @@ export class Sidebar {
     this.#chat = chat;
     onChoice(byId('conversations'), openConversation);
     onChoice(byId('people'), openPerson);
-    // What is pressed must not move away before it is let go.
+    // A pressed item must not move away before its release.
     this.#element.addEventListener('pointerdown', () => {
       this.#isPressed = true;
     });

@@ -1,4 +1,4 @@
-// How times and texts are shown.
+// The display of times and texts.
 
 import { h } from './dom.js';
 
@@ -19,7 +19,7 @@ export function linked(text) {
   return [...pieces, text.slice(end)];
 }
 
-/** Without what belongs to the sentence around it: a full stop, a bracket that was opened before. */
+/** Without the sentence around it: a full stop, or a bracket that was opened before. */
 function trimmed(address) {
   for (;;) {
     const last = address.at(-1);
@@ -41,7 +41,7 @@ export const timeOf = (timestamp) => time.format(new Date(timestamp));
 
 const days = new Map();
 
-/** The beginning of the day, in milliseconds; remembered, because each message asks each time. */
+/** The beginning of the day, in milliseconds; cached, because each message needs it each time. */
 export function dayOf(timestamp) {
   let day = days.get(timestamp);
   if (day === undefined) {

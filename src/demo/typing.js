@@ -1,6 +1,6 @@
-// Tells the others that this user types.
+// Typing indicators of this user.
 
-/** Typing is told again as long as it goes on; the server forgets it after six seconds. */
+/** The event is repeated while the user types; the server forgets it after six seconds. */
 const EVERY = 3_000;
 
 export class Typing {
@@ -15,7 +15,7 @@ export class Typing {
     if (Date.now() - this.#since < EVERY) return;
     this.#since = Date.now();
     const wasTaken = await this.#line.tell('typing-start', { conversationId, recipientId });
-    // The next key tells it again.
+    // The next key sends it again.
     if (!wasTaken) this.#since = 0;
   }
 

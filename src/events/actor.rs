@@ -1,4 +1,4 @@
-//! Who acts by an event.
+//! The actor of an event.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// A user of whom nothing but the id is known.
+    /// A user of whom only the id is known.
     pub fn new(user: Id) -> Self {
         Self { user: Some(user), name: None, avatar: None }
     }
@@ -26,7 +26,7 @@ impl Actor {
         Self { name, avatar, ..self }
     }
 
-    /// The user, for events that nobody may send anonymously.
+    /// The user, for events that need one.
     pub fn user(&self) -> Result<&Id, Refusal> {
         self.user.as_ref().ok_or(Refusal::Unauthenticated)
     }

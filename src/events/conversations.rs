@@ -132,7 +132,7 @@ impl Event for ListParticipants {
     }
 }
 
-/// `None` where the cursor is no conversation of the user's.
+/// `page` is `None` if the cursor is no conversation of the user's.
 fn list(page: Option<Page<Summary>>, online: &dyn Online) -> Result<Reply, Refusal> {
     let Some(Page { entries, has_more, .. }) = page else {
         let reason = "before: the user has no conversation with this id";
@@ -152,7 +152,7 @@ fn list(page: Option<Page<Summary>>, online: &dyn Online) -> Result<Reply, Refus
     Ok(Reply { event: Some(list.encode()), ack: Accepted::encode(&list) })
 }
 
-/// A participant with what is known of them while they are online.
+/// A participant, with the profile that they have while they are online.
 fn seen(stored: Participant, online: &dyn Online) -> Participant {
     let Some(user) = online.user(&stored.id) else { return stored };
     Participant {

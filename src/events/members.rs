@@ -1,7 +1,9 @@
-//! The writer's memory of conversations: who belongs to them, and who waits for one to begin.
+//! The writer's memory of conversations: their participants, and the users who wait for one to
+//! begin.
 //!
-//! Only the planner asks, in the order in which it accepts events. So an event sees what the one
-//! before it changed, also before that is on disk. What could not be written is forgotten.
+//! Only the planner asks, in the order in which it accepts events. So an event sees the changes of
+//! the one before it, also before they are on disk. Changes that could not be written are
+//! forgotten.
 
 use lru::LruCache;
 
@@ -10,7 +12,7 @@ use crate::model::{Conversation, Id};
 /// The number of conversations in memory. Another one is looked up in a few microseconds.
 const REMEMBERED: usize = 4_096;
 
-/// The number of unknown conversations for which somebody may wait. Anybody can make up ids.
+/// The number of unknown conversations for which users may wait. Anybody can make up ids.
 const AWAITED: usize = 1_024;
 
 /// The number of users who may wait for one conversation, and for all of them together.
@@ -49,8 +51,8 @@ impl Members {
         self.known.pop(id);
     }
 
-    /// Forgets what was not needed for the longest time. Never while a batch is being decided: a
-    /// conversation that is forgotten then would count as unknown.
+    /// Evicts the entries that were not needed for the longest time. Never call this while a batch
+    /// is being decided: a conversation that is forgotten then would count as unknown.
     pub fn trim(&mut self) {
         while self.known.len() > REMEMBERED {
             self.known.pop_lru();
@@ -61,7 +63,7 @@ impl Members {
         }
     }
 
-    /// `user` has joined a conversation that nobody has begun.
+    /// Notes that `user` has joined a conversation that has not begun.
     pub fn await_beginning(&mut self, id: &Id, user: &Id) {
         let users = self.awaited.get_or_insert_mut(id.clone(), Vec::new);
         if users.len() < AWAITING && !users.contains(user) {
@@ -70,8 +72,8 @@ impl Members {
         }
     }
 
-    /// The participants of a conversation that `sender` begins: the two with a recipient, else
-    /// everybody who waits for it, in the order in which they came.
+    /// The participants of a conversation that `sender` begins: the two with a recipient, else all
+    /// users who wait for it, in the order in which they joined.
     pub fn first_participants(&mut self, id: &Id, sender: &Id, recipient: Option<&Id>) -> Vec<Id> {
         let mut participants = match recipient {
             Some(_) => Vec::new(),

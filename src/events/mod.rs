@@ -1,9 +1,9 @@
-//! The rules: who may do what, what is written, and who hears of it.
+//! The rules: the permissions, the writes and the receivers of each event.
 //!
-//! Each event owns its decision. [`Event::decide`] neither waits nor writes: everything that it has
-//! to know was looked up before, and everything that it causes is data, the writes for the storage
-//! and the [`Outcome`] for delivery. A new event is a payload in `contract`, an `impl Event` in the
-//! file of its family here, and a line in the table below.
+//! Each event owns its decision. [`Event::decide`] neither waits nor writes: all its inputs were
+//! looked up before, and all its effects are data, the writes for the storage and the [`Outcome`]
+//! for delivery. A new event is a payload in `contract`, an `impl Event` in the file of its family
+//! here, and a line in the table below.
 
 mod actor;
 mod conversations;
@@ -25,23 +25,23 @@ pub use actor::Actor;
 pub use outcome::{Ack, Finding, Online, Outcome, Question, Reply, Step};
 pub use planner::{Decide, Plan, Planner};
 
-/// What every event has to say about itself. The methods are required on purpose: a new event
-/// that forgets one does not compile.
+/// The declarations of an event. The methods are required on purpose: a new event that forgets one
+/// does not compile.
 pub trait Event: Payload {
     /// Whether the outcome has to be read from the storage. The socket's next event waits for it.
     const READS: bool;
 
-    /// The user whom the payload names as the one who acts.
+    /// The user whom the payload names as the actor.
     fn claims(&self) -> Option<&Id>;
 
     /// The conversation whose members have to be known.
     fn conversation(&self) -> Option<&Id>;
 
-    /// Asks for whatever else has to be known.
+    /// Requests the other look-ups that the decision needs.
     fn look_up(&self, by: &Actor, lookup: &mut Lookup);
 
-    /// Checks the event first and writes afterwards: a refused event changes nothing. By reference,
-    /// because a batch that could not be stored is decided again, event by event.
+    /// Checks the event first and writes afterwards: a refused event changes nothing. The event
+    /// stays borrowed, because a batch that could not be stored is decided again, event by event.
     fn decide(&self, by: &Actor, cx: &mut Decide) -> Result<Outcome, Refusal>;
 }
 
@@ -52,7 +52,7 @@ pub trait Named {
 
 macro_rules! client_events {
     ($($name:literal => $family:ident::$event:ident,)*) => {
-        /// An event of a client's, decoded.
+        /// A decoded event of a client.
         #[derive(Debug)]
         pub enum ClientEvent {
             $($event(contract::$family::$event),)*
@@ -66,7 +66,7 @@ macro_rules! client_events {
             /// The names of all events.
             pub const NAMES: &[&str] = &[$($name),*];
 
-            /// Reads an event. The refusal says what does not fit.
+            /// Decodes an event. The refusal gives the reason.
             pub fn decode(incoming: &Incoming) -> Result<Self, Refusal> {
                 match incoming.name {
                     $($name => contract::read(incoming.payload).map(Self::$event),)*
@@ -120,7 +120,7 @@ client_events! {
 }
 
 impl ClientEvent {
-    /// The name of an event that may be none of the contract's.
+    /// The name of an event, which may be unknown to the contract.
     pub fn name(name: &str) -> EventName {
         let known = Self::NAMES.iter().find(|known| **known == name);
         known.map_or_else(|| EventName::unknown(name), |known| EventName::Known(known))

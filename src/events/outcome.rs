@@ -1,4 +1,4 @@
-//! What an accepted event comes to: data that delivery interprets.
+//! The outcome of an accepted event: data that delivery interprets.
 //!
 //! The steps are a closed set. A new event combines them and adds no arm to delivery.
 
@@ -14,7 +14,7 @@ use crate::{
     storage::Storage,
 };
 
-/// What happens, in this order, and the answer to the event's callback.
+/// The steps of an accepted event, in this order, and the answer to its callback.
 pub struct Outcome {
     pub steps: Vec<Step>,
     pub ack: Ack,
@@ -30,7 +30,7 @@ pub enum Ack {
     /// `{ ok: true }`.
     Plain,
     Json(Box<RawValue>),
-    /// The last step gives it, with what only delivery or the storage knows.
+    /// The last step makes the acknowledgement, with data that only delivery or the storage has.
     OfLastStep,
 }
 
@@ -38,19 +38,20 @@ pub enum Ack {
 pub enum Step {
     /// The asker is connected from now on.
     Connect,
-    /// The asker is gone.
+    /// The asker has disconnected.
     Disconnect,
-    /// The asker has authenticated. Its user comes online, and the asker learns who else is.
+    /// The asker has authenticated. Its user comes online, and the asker gets the list of online
+    /// users.
     Online(Profile),
     Enter(Id),
     Leave(Id),
-    /// A new message: confirmed to the asker, then sent to everybody who hears the conversation.
+    /// A new message: confirmed to the asker, then sent to the subscribers of the conversation.
     Message {
         message: Arc<Message>,
         audience: Conversation,
     },
     ToAsker(EncodedEvent),
-    /// To the sockets in the room and those of the participants, each once.
+    /// An event for the sockets in the room and those of the participants, each once.
     ToRoom {
         room: Id,
         audience: Conversation,
@@ -66,8 +67,8 @@ pub enum Step {
         conversation: Id,
         user: Id,
     },
-    /// A page of history, which is cached. `None` is an empty page, without a look: a conversation
-    /// that was unknown when the event was accepted may not be for this reader by now.
+    /// A page of history, which is cached. `None` is an empty page, without a read: a conversation
+    /// that was unknown when the event was accepted may be closed to this reader by now.
     History {
         conversation: Id,
         page: Option<(Window, PageLimit)>,
@@ -97,7 +98,7 @@ impl Ack {
     }
 }
 
-/// A read whose answer is the acknowledgement. It is asked off the writer and off delivery.
+/// A read whose answer is the acknowledgement. It runs neither on the writer nor on delivery.
 pub struct Question(Box<dyn FnOnce(Arc<Storage>) -> Asking + Send>);
 
 type Asking = Pin<Box<dyn Future<Output = Result<Finding>> + Send>>;
@@ -115,7 +116,7 @@ impl Question {
     }
 }
 
-/// What was read. Delivery completes it in its turn, because who is online changes with every
+/// The result of a read. Delivery completes it in its turn, because presence changes with every
 /// event that it delivers.
 pub struct Finding(Box<Complete>);
 
@@ -133,7 +134,7 @@ impl Finding {
     }
 }
 
-/// What a read tells the asker.
+/// The answer to the asker after a read.
 pub struct Reply {
     pub event: Option<EncodedEvent>,
     pub ack: Box<RawValue>,

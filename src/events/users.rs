@@ -10,7 +10,7 @@ use crate::{
 impl Event for Authenticate {
     const READS: bool = false;
 
-    /// Only the session can tell: the id may be the payload's or the token's.
+    /// Only the session knows the user: the id may be the payload's or the token's.
     fn claims(&self) -> Option<&Id> {
         None
     }
@@ -29,7 +29,7 @@ impl Event for Authenticate {
             avatar: self.avatar.as_ref().map(Text::shared),
         };
         cx.write(Write::Profile(profile.clone()));
-        // Who somebody is does not depend on whether it can be remembered.
+        // The identity of a user does not depend on whether it can be stored.
         Ok(Outcome { stands_unstored: true, ..Outcome::answering(Step::Online(profile)) })
     }
 }

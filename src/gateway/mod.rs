@@ -1,18 +1,18 @@
-//! Where socketioxide ends: sockets come and go, their events come in, server events go out.
+//! The border to socketioxide: connects and disconnects, incoming events, outgoing server events.
 //!
-//! Everything that one has to know about socketioxide is known here and nowhere else:
+//! No other module knows these properties of socketioxide:
 //!
 //! - Handlers are types of our own instead of closures. A closure is spawned as a task for each
 //!   event, so that two events of one socket may overtake each other; a `MessageHandler` itself
 //!   is called in the order of arrival, on the task that reads the connection.
-//! - They are registered before the CONNECT packet goes out (`call_middleware`), so that no event
-//!   finds a socket without them, and events wait in the session until the socket may emit
-//!   (`call`), which is a moment after the client knows that it is connected.
-//! - Each socket's writer has a buffer of [`BUFFERED_PACKETS`], and what does not fit is dropped.
-//!   That, or [`UNSENT_BYTES`], makes a slow reader. Its transport is closed, because from a
-//!   Socket.IO disconnect clients do not come back by themselves.
-//! - An event's name is read before we see it, and one with an escape in it (`"a\"b"`) closes the
-//!   connection instead of getting `unknown_event`.
+//! - Handlers are registered before the CONNECT packet goes out (`call_middleware`), so that no
+//!   event finds a socket without them, and events wait in the session until the socket may emit
+//!   (`call`), a moment after the client knows that it is connected.
+//! - Each socket's writer has a buffer of [`BUFFERED_PACKETS`], and socketioxide drops further
+//!   packets. A full buffer, or [`UNSENT_BYTES`], makes a slow reader. Its transport is closed,
+//!   because clients do not reconnect by themselves after a Socket.IO disconnect.
+//! - Socketioxide reads an event's name before the handler, and a name with an escape in it
+//!   (`"a\"b"`) closes the connection instead of getting `unknown_event`.
 
 mod sockets;
 
@@ -37,39 +37,40 @@ use crate::{
 
 use sockets::{Acceptor, session};
 
-/// How many packets may wait for a socket's writer.
+/// The number of packets that may wait for a socket's writer.
 const BUFFERED_PACKETS: usize = 8_192;
 
-/// How long a client may take from the transport's beginning to its CONNECT.
+/// The time that a client may take from the start of the transport to its CONNECT.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often it is looked for sockets whose time is over.
+/// The interval of the check for sockets whose time is over.
 const TIME_CHECK: Duration = Duration::from_secs(1);
 
-/// Over how long the end of all sockets is spread, in how many portions, if they are not few.
+/// The time over which the end of all sockets is spread, and the number of portions. Up to [`FEW`]
+/// sockets end at once.
 const SPREAD: Duration = Duration::from_millis(300);
 const PORTIONS: usize = 30;
 const FEW: usize = 100;
 
-/// How long an upgrade waits for the polls that go before it.
+/// The time that an upgrade waits for the polls before it.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How much of a WebSocket is read at once, in bytes. Each socket keeps a buffer of this size, and
-/// most events are a few hundred bytes; larger ones make it grow.
+/// The number of bytes that are read from a WebSocket at once. Each socket keeps a buffer of this
+/// size, and most events are a few hundred bytes; larger ones make it grow.
 const READ_BUFFER: usize = 1_024;
 
-/// What all sockets share.
+/// The state that all sockets share.
 pub struct Gateway {
     shared: Arc<Shared>,
     next_socket: AtomicU64,
     transports: Arc<Transports>,
-    /// Set once, right after it is built with this gateway.
+    /// Set once, right after socketioxide is built with this gateway.
     io: OnceLock<SocketIo>,
     is_closing: AtomicBool,
 }
 
 impl Gateway {
-    /// Starts to take sockets.
+    /// Starts to accept sockets.
     pub fn start(shared: Arc<Shared>) -> (Arc<Self>, Service) {
         let needs_tokens = shared.tokens.is_some();
         let gateway = Arc::new(Self {
@@ -96,7 +97,8 @@ impl Gateway {
         (gateway, service)
     }
 
-    /// A WebSocket is asked for on this connection: a new session, or one that goes on there.
+    /// Notes a WebSocket request on this connection: for a new session, or for one that continues
+    /// there.
     pub fn websocket_requested(&self, session: Option<Sid>, connection: &Via) {
         let Some(tcp) = connection.0.upgrade() else { return };
         tcp.becomes_websocket();
@@ -106,38 +108,38 @@ impl Gateway {
         }
     }
 
-    /// Whether a polling session may go on as a WebSocket now. What a poll has set aside for the
-    /// next one would be lost on the way, so it has to be fetched first.
+    /// Whether a polling session may upgrade to a WebSocket now. Packets that a poll has set aside
+    /// for the next one would be lost on the way, so the client has to fetch them first.
     pub async fn may_upgrade(&self, session: Sid) -> bool {
         let Some(session) = self.session(session) else { return true };
         tokio::time::timeout(UPGRADE_PATIENCE, session.outlet.flushed()).await.is_ok()
     }
 
-    /// What a transport that begins now may ask for.
+    /// The allowance of a transport that begins now.
     pub fn transport_begins(&self) -> Arc<Allowance> {
         Arc::new(Allowance::new(&self.shared.limits))
     }
 
-    /// Whether the server takes no new sessions any more.
+    /// Whether the server accepts no new sessions any more.
     pub fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Relaxed)
     }
 
-    /// A poll of this session was answered with so many bytes of events and acknowledgements.
+    /// Counts the bytes of events and acknowledgements in the answer to a poll of this session.
     pub fn polled(&self, session: Sid, bytes: u64) {
         if let Some(session) = self.session(session) {
             session.outlet.polled(bytes);
         }
     }
 
-    /// Accepts no more events, and resolves when every one that has come is answered.
+    /// Accepts no more events, and resolves when all accepted ones are answered.
     pub async fn drained(&self) {
         self.sessions().for_each(|session| session.stop());
         self.shared.accepted.close();
         self.shared.accepted.wait().await;
     }
 
-    /// Resolves when every reader has taken what it was sent.
+    /// Resolves when every reader has received all packets that were sent to it.
     pub async fn flushed(&self) {
         let sessions: Vec<_> = self.sessions().collect();
         join_all(sessions.iter().map(|session| session.outlet.flushed())).await;
@@ -155,7 +157,7 @@ impl Gateway {
     /// Closes the transports of all sockets.
     pub async fn close(&self) {
         self.is_closing.store(true, Ordering::Relaxed);
-        // Not all at the same moment, because they all come back.
+        // The transports end at different moments, because all clients reconnect.
         let sessions: Vec<_> = self.sessions().collect();
         if sessions.len() > FEW {
             for some in sessions.chunks(sessions.len().div_ceil(PORTIONS)) {
@@ -174,7 +176,7 @@ impl Gateway {
     }
 }
 
-/// Disconnects sockets whose time is over, as long as there is a gateway.
+/// Disconnects sockets whose time is over, as long as the gateway exists.
 async fn check_times(gateway: Weak<Gateway>) {
     loop {
         tokio::time::sleep(TIME_CHECK).await;

@@ -26,10 +26,11 @@ use crate::{
     tokens::Claims,
 };
 
-/// How long a client whose CONNECT was refused is not read, so that it is told first.
+/// The time for which a client is not read after its CONNECT was refused, so that the refusal
+/// arrives first.
 const REFUSAL_FIRST: Duration = Duration::from_millis(50);
 
-/// Makes a session of each socket that connects.
+/// Makes a session for each socket that connects.
 #[derive(Clone)]
 pub struct Acceptor(Arc<Gateway>);
 
@@ -38,7 +39,7 @@ impl Acceptor {
         Self(gateway)
     }
 
-    /// The session of a socket that wants to connect. A refusal's code is what the client is told.
+    /// The session of a socket that wants to connect. The client gets the code of a refusal.
     fn begin(&self, socket: &Arc<Socket>, auth: Option<&Value>) -> Result<Arc<Session>, Refusal> {
         let Self(gateway) = self;
         let allowance = socket.req_parts().extensions.get::<Arc<Allowance>>().cloned();
@@ -50,7 +51,7 @@ impl Acceptor {
         Ok(Session::new(id, outlet, gateway.shared.clone(), allowance, claims))
     }
 
-    /// What the token says that a client connects with, if it has one and it matters.
+    /// The claims of the token in the handshake, if there is a token and the server checks tokens.
     fn claims(&self, auth: Option<&Value>) -> Result<Option<Claims>, Refusal> {
         #[derive(Deserialize)]
         struct Auth<'a> {
@@ -115,7 +116,7 @@ pub fn session(socket: &Socket) -> Option<Arc<Session>> {
     socket.extensions.get::<Inbound>().map(|inbound| inbound.session)
 }
 
-/// A socket's way into its session.
+/// The handlers that connect a socket to its session.
 #[derive(Clone)]
 struct Inbound {
     session: Arc<Session>,
@@ -125,7 +126,7 @@ struct Inbound {
 impl MessageHandler<LocalAdapter, Ours> for Inbound {
     fn call(&self, _: Arc<Socket>, value: Value, ack: Option<i64>) {
         let Value::Str(text, _) = value else { return };
-        // Socketioxide has read the beginning of it, up to the event's name.
+        // Socketioxide has read the beginning of the text, up to the event's name.
         match serde_json::from_str::<Incoming>(&text) {
             Ok(incoming) => self.session.receive(&incoming, ack),
             Err(_) => self.session.outlet.cut(Disconnect::NotJson),
@@ -149,7 +150,7 @@ impl DisconnectHandler<LocalAdapter, Ours> for Inbound {
     }
 }
 
-/// The client has left the namespace. Unless it comes back, its transport is of no use.
+/// The client has left the namespace. Unless it returns, its transport is of no use.
 async fn end_unless_back(gateway: Arc<Gateway>, sid: Sid, transport: EngineTransport) {
     tokio::time::sleep(CONNECT_PATIENCE).await;
     if gateway.session(sid).is_none() {
@@ -157,7 +158,7 @@ async fn end_unless_back(gateway: Arc<Gateway>, sid: Sid, transport: EngineTrans
     }
 }
 
-/// Lets a client be read whose CONNECT was refused, once it has been told: it may try again, or go.
+/// Reads a client again after the refusal of its CONNECT: it may try again, or leave.
 async fn let_in_again(connection: Weak<Connection>) {
     tokio::time::sleep(REFUSAL_FIRST).await;
     if let Some(connection) = connection.upgrade() {

@@ -15,7 +15,7 @@ pub struct Asset {
     path: &'static str,
     content_type: &'static str,
     content: &'static str,
-    /// The ETag, if it is not made of the content.
+    /// The ETag. `None`: a hash of the content.
     tag: Option<&'static str>,
 }
 
@@ -84,7 +84,7 @@ const DEMO: [Asset; 29] = assets! {
     "/demo/avatars/robot.svg" = SVG "../demo/avatars/robot.svg",
 };
 
-/// What a page of this server may do: load from this server, and be nobody's frame.
+/// The permissions of this server's pages: they load from this server only, and stand in no frame.
 const PROTECTION: [(HeaderName, HeaderValue); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -102,7 +102,7 @@ pub fn bundle<S: Clone + Send + Sync + 'static>() -> Router<S> {
     routes(&BUNDLE)
 }
 
-/// The routes of what the demo page loads.
+/// The routes of the files that the demo page loads.
 pub fn demo<S: Clone + Send + Sync + 'static>() -> Router<S> {
     routes(&DEMO)
 }
@@ -119,7 +119,7 @@ fn routes<S: Clone + Send + Sync + 'static>(assets: &[Asset]) -> Router<S> {
     })
 }
 
-/// Serves a file as the reference server does its client: cached, and asked about every time.
+/// Serves a file as the reference server serves its client: cached, and revalidated every time.
 fn respond(asset: Asset, request: &HeaderMap) -> Response {
     let tag = asset.tag.map_or_else(|| tag(asset.content), ToOwned::to_owned);
     let known = request.get(header::IF_NONE_MATCH).and_then(|tag| tag.to_str().ok());
@@ -135,7 +135,7 @@ fn respond(asset: Asset, request: &HeaderMap) -> Response {
     (headers, PROTECTION, asset.content).into_response()
 }
 
-/// Another one for every other content.
+/// A hash of the content, as an ETag.
 fn tag(content: &str) -> String {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! HTTP: `/health`, `/`, the files in the binary, and who may reach `/socket.io`.
+//! HTTP: `/health`, `/`, the files in the binary, and the access to `/socket.io`.
 
 mod assets;
 
@@ -31,10 +31,10 @@ use crate::{
     storage::Storage,
 };
 
-/// How long the parts of a polling request may be apart.
+/// The longest pause between the parts of a polling request.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What HTTP answers from.
+/// The state behind the HTTP routes.
 #[derive(Clone)]
 pub struct App {
     pub storage: Arc<Storage>,
@@ -45,11 +45,11 @@ pub struct App {
     pub has_metrics: bool,
     /// The connections of each address, if they are limited.
     pub addresses: Option<Arc<Addresses>>,
-    /// The header that says whose connection it is.
+    /// The header with the client's address, which a proxy writes.
     pub trusted_proxy: Option<HeaderName>,
 }
 
-/// All that the server answers over HTTP.
+/// All routes that the server serves over HTTP.
 pub fn router(app: App, sockets: Service) -> Router {
     let App { origins, has_demo, has_metrics, .. } = app.clone();
     let cors = CorsLayer::new()
@@ -76,7 +76,7 @@ pub fn router(app: App, sockets: Service) -> Router {
         .with_state(app)
 }
 
-/// Lets requests to `/socket.io` pass that may, and counts what polls fetch.
+/// Admits requests to `/socket.io` that pass the checks, and counts the bytes that polls fetch.
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let session = parameter(&request, "sid").and_then(|sid| sid.parse().ok());
     if let Err(refusal) = app.check(&mut request, session).await {
@@ -91,7 +91,7 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
         return response;
     };
     let (parts, body) = response.into_parts();
-    // It is there as a whole.
+    // The body is complete in memory.
     let Ok(body) = to_bytes(body, usize::MAX).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
@@ -101,8 +101,8 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
 
 impl App {
     /// Refuses pages of foreign origins on every request (WebSockets know no CORS, and polling
-    /// requests take effect before CORS hides their answers), sessions that are too many, and
-    /// upgrades that would lose packets.
+    /// requests take effect before CORS hides their answers), sessions over the limit, and upgrades
+    /// that would lose packets.
     async fn check(
         &self,
         request: &mut Request,
@@ -131,7 +131,7 @@ impl App {
         Ok(())
     }
 
-    /// A session begins with this request, if one more may.
+    /// Begins a session with this request, if the limits allow it.
     fn begin(&self, request: &mut Request) -> Result<(), Box<Response>> {
         if self.gateway.is_closing() {
             // Engine.IO would open a session that no namespace takes, and clients would give up.
@@ -142,14 +142,13 @@ impl App {
             let body = format!("{}\n", reason.as_str());
             Box::new((StatusCode::TOO_MANY_REQUESTS, headers, body).into_response())
         })?;
-        // It is kept as long as the session is.
+        // The permit lives as long as the session.
         request.extensions_mut().insert(permit.map(Arc::new));
         request.extensions_mut().insert(self.gateway.transport_begins());
         Ok(())
     }
 
-    /// Whether one more session may begin at the client's address.
-    /// An error is why not.
+    /// A permit for one more session at the client's address. An error is the reason against it.
     fn permit(&self, request: &Request) -> Result<Option<Permit>, Reject> {
         let (Some(addresses), Some(via)) = (&self.addresses, request.extensions().get::<Via>())
         else {
@@ -170,16 +169,16 @@ impl App {
     }
 }
 
-/// A parameter of the request's query, as Engine.IO reads it: as it stands. Else somebody could
-/// tell the two of us apart.
+/// A parameter of the request's query, undecoded, as Engine.IO reads it. With two readings, a
+/// request could pass these checks as another one.
 fn parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     let mut pairs = request.uri().query()?.split('&');
     pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Copies what Engine.IO needs of a request. A session keeps the head of its first request, and
-/// all of a head is slices of the connection's read buffer, which would stay for as long: 16 KiB
-/// for each idle socket.
+/// Copies the parts of a request that Engine.IO needs. A session keeps the head of its first
+/// request, and a head consists of slices of the connection's read buffer, which would stay for as
+/// long: 16 KiB for each idle socket.
 fn without_buffer(mut request: Request) -> Request {
     let mut headers = HeaderMap::new();
     for name in [header::SEC_WEBSOCKET_KEY, header::CONTENT_TYPE] {
@@ -196,7 +195,7 @@ fn without_buffer(mut request: Request) -> Request {
     request
 }
 
-/// The demo page for browsers, a sign of life for everybody else.
+/// The demo page for browsers, a short status for other clients.
 async fn index(State(app): State<App>, headers: HeaderMap) -> Response {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -215,7 +214,7 @@ async fn index(State(app): State<App>, headers: HeaderMap) -> Response {
     ([(header::VARY, "Accept")], Json(index)).into_response()
 }
 
-/// What Prometheus reads.
+/// The figures for Prometheus.
 async fn metrics(State(app): State<App>) -> Response {
     let storage = app.storage.health();
     match metrics::render(&app.gauges, storage.pending, storage.rejected) {

@@ -14,7 +14,7 @@ use governor::{
 
 use super::{ConnectionLimit, Reject};
 
-/// Addresses are forgotten that need not be remembered when there are this many.
+/// The number of addresses at which the ones without recent connections are forgotten.
 const SWEEP_AT: usize = 10_000;
 
 /// The connections of each address.
@@ -39,7 +39,7 @@ impl Addresses {
         Arc::new(Self { limit, begun, open: Mutex::default() })
     }
 
-    /// One more connection from this address.
+    /// Counts one more connection from this address.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Reject> {
         let address = network(address);
         if self.begun.len() >= SWEEP_AT {
@@ -51,7 +51,7 @@ impl Addresses {
         self.hold(address)
     }
 
-    /// The same, however fast they come.
+    /// Counts one more open connection from this address, whatever the rate.
     pub fn hold(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Reject> {
         let address = network(address);
         let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ impl Drop for Permit {
     }
 }
 
-/// Whoever has one IPv6 address has all of its /64.
+/// One IPv6 client has a whole /64, so the /64 counts as its address.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -87,8 +87,8 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The client's address as the trusted proxy tells it: the last entry, which the proxy itself has
-/// written. What stands before it, anybody may have sent.
+/// The client's address from the trusted proxy: the last entry, which the proxy itself has written.
+/// Any client can send the entries before it.
 pub fn forwarded_address(headers: &HeaderMap, header: &HeaderName) -> Option<IpAddr> {
     let value = headers.get_all(header).iter().next_back()?.to_str().ok()?;
     let entry = value.rsplit(',').next()?.trim();

@@ -1,4 +1,4 @@
-//! How much a client may ask for: the events of a socket, and the connections of an address.
+//! The limits of a client: the events of a socket, and the connections of an address.
 
 mod addresses;
 mod reason;
@@ -20,20 +20,20 @@ pub struct Limits {
     pub events: Option<Rate>,
     /// Connections of one address. `None` for no limit.
     pub connections: Option<ConnectionLimit>,
-    /// The header that the proxy in front writes a client's address into.
+    /// The header in which the proxy in front writes a client's address.
     pub trusted_proxy: Option<HeaderName>,
-    /// How long a socket may be nobody's, where tokens are needed.
+    /// The time for which a socket may have no user, if tokens are required.
     pub authenticate_within: Duration,
 }
 
-/// So many a second, and so many at once after a silence.
+/// A number per second, and a number at once after a silence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     per_second: NonZeroU32,
     burst: NonZeroU32,
 }
 
-/// How many connections may begin, and how many may be open.
+/// The rate of new connections, and the number of open ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConnectionLimit {
     rate: Rate,
@@ -59,7 +59,7 @@ impl FromStr for Rate {
 impl FromStr for ConnectionLimit {
     type Err = ();
 
-    /// `50/s,burst=500,open=2000`; what is left out has its default.
+    /// `50/s,burst=500,open=2000`; a missing part has its default.
     fn from_str(text: &str) -> Result<Self, ()> {
         let Parts { rate, open } = text.parse()?;
         Ok(Self { rate, open: open.unwrap_or(2_000) })
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_after_a_burst_has_to_wait() {
+    fn an_event_after_a_burst_has_to_wait() {
         let mut throttle = Throttle::new("1/s,burst=2".parse().unwrap());
         assert_eq!((throttle.take(), throttle.take()), (Ok(()), Ok(())));
         let Err(TooMany::Wait(wait)) = throttle.take() else { panic!("not limited") };
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_address_that_a_proxy_tells_only_its_own_entry_counts() {
+    fn only_the_proxys_own_entry_of_a_forwarded_address_counts() {
         let header = HeaderName::from_static("x-forwarded-for");
         let told = |values: &[&str]| {
             let mut headers = HeaderMap::new();

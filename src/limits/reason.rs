@@ -1,17 +1,17 @@
-//! Why the server ends a connection or takes none: the text in the log and the metric label.
+//! The reasons to end or to refuse a connection: the text in the log and the metric label.
 
-/// Why the server ends the connection of a socket.
+/// The reason why the server ends the connection of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disconnect {
     NotJson,
-    /// The rate limit refused events for longer than anybody needs to understand.
+    /// The socket stayed over the rate limit for longer than a client needs to react.
     Flood,
-    /// More events at once than may wait.
+    /// More events wait than may wait at once.
     TooManyEvents,
     TokenExpired,
     NotAuthenticated,
     TooManySockets,
-    /// The client does not take what it is sent.
+    /// The client does not read its packets.
     UnsentBytes,
     UnsentPackets,
 }
@@ -31,7 +31,7 @@ impl Disconnect {
     }
 }
 
-/// Why the server takes no connection.
+/// The reason why the server refuses a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
     ForeignOrigin,

@@ -11,10 +11,10 @@ use governor::{
 
 use super::Rate;
 
-/// How long a socket may go on after it was told that it sends too much.
+/// The time for which a socket may stay over the limit.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// After so long without a refusal a socket counts as one that has understood.
+/// After this time without a refusal, a socket counts as one that respects the limit.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Counts the events of one socket.
@@ -23,18 +23,18 @@ pub struct Throttle {
     refused: Option<Refusals>,
 }
 
-/// Since when, and when last, events were too many.
+/// The first and the last refusal of a series.
 struct Refusals {
     first: Instant,
     last: Instant,
 }
 
-/// An event too many.
+/// An event over the limit.
 #[derive(Debug, PartialEq)]
 pub enum TooMany {
-    /// Good after so long.
+    /// The time after which the socket may send the next event.
     Wait(Duration),
-    /// The socket was told long enough.
+    /// The socket stayed over the limit for too long.
     Regardless,
 }
 
@@ -44,7 +44,7 @@ impl Throttle {
         Self { limiter, refused: None }
     }
 
-    /// One more event, now.
+    /// Counts one more event, now.
     pub fn take(&mut self) -> Result<(), TooMany> {
         let Err(not_until) = self.limiter.check() else { return Ok(()) };
         let now = Instant::now();

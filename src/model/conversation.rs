@@ -1,4 +1,4 @@
-//! Conversations and their rules: who takes part, and who may join.
+//! Conversations and their rules: the participants, and the permission to join.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Id;
 
-/// What a conversation is. The kind never changes.
+/// The kind of a conversation, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Between its participants, usually two. Nobody else may take part.
+    /// Between its participants, usually two. No other user may take part.
     Direct,
-    /// The same, with a name and roles.
+    /// Between its participants as `Direct` is, with a name and roles.
     Group,
     /// Anybody may join, and becomes a participant by it. An open room has no unread counts.
     Open,
@@ -29,7 +29,7 @@ impl Kind {
     }
 }
 
-/// What a participant may do.
+/// The permissions of a participant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     #[default]
@@ -49,8 +49,8 @@ impl Conversation {
         Self { kind, participants: Arc::new(participants.collect()) }
     }
 
-    /// Stands for a conversation that nobody has begun. An event there reaches the room, whoever is
-    /// in it, and the event's recipient.
+    /// Stands for a conversation that has not begun. An event there reaches all sockets in the
+    /// room, and the event's recipient.
     pub fn unknown(recipient: Option<&Id>) -> Self {
         Self::new(Kind::Open, recipient.cloned())
     }
@@ -63,12 +63,12 @@ impl Conversation {
         self.participants.contains_key(user)
     }
 
-    /// In no order.
+    /// The participants, in no order.
     pub fn participants(&self) -> impl Iterator<Item = &Id> {
         self.participants.keys()
     }
 
-    /// How many participants there are.
+    /// The number of participants.
     pub fn size(&self) -> usize {
         self.participants.len()
     }
@@ -78,7 +78,7 @@ impl Conversation {
         self.is_open() || (self.has(user) && recipient.is_none_or(|recipient| self.has(recipient)))
     }
 
-    /// Adds `users` and returns those who were no participants before.
+    /// Adds `users` and returns the ones that were no participants before.
     pub fn add<'a>(&mut self, users: impl IntoIterator<Item = &'a Id>) -> Vec<Id> {
         let mut added = Vec::new();
         for user in users {

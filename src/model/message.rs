@@ -88,9 +88,9 @@ impl MessageId {
         self.0.bytes()
     }
 
-    /// An id for a message made at `time` that is greater than `last`. An ObjectId is a second, then
-    /// its maker (`origin`), then a number. Within a second, or while the clock stands still or goes
-    /// back, the next id counts on from `last`, which keeps the order.
+    /// An id for a message made at `time` that is greater than `last`. An ObjectId is a second,
+    /// then its maker (`origin`), then a number. Within a second, or while the clock stands still
+    /// or goes back, the next id counts on from `last`, which keeps the order.
     pub fn following(last: Option<Self>, time: Time, origin: [u8; 5]) -> Self {
         let second = u32::try_from(time.0 / 1000).unwrap_or(0).to_be_bytes();
         match last {

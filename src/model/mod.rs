@@ -1,4 +1,4 @@
-//! What the server talks about: ids, times, messages, conversations and users.
+//! The domain of the server: ids, times, messages, conversations and users.
 //!
 //! These types know nothing of the wire, of sockets or of storage engines. Each value checks itself
 //! when it is read, so a value that exists is valid.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Id, Kind, Message};
 
-/// A user as `authenticate` described them. `None` means that the client did not say.
+/// A user as `authenticate` described them. `None` means that the client gave no value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     pub id: Id,
@@ -21,7 +21,7 @@ pub struct Participant {
     pub id: Id,
     pub name: Option<Arc<str>>,
     pub avatar: Option<Arc<str>>,
-    /// Storages do not know it and say `false`.
+    /// Storages do not know the presence of users and set `false`.
     pub online: bool,
 }
 
@@ -32,7 +32,7 @@ impl Participant {
     }
 }
 
-/// A conversation of a user's list.
+/// A conversation in a user's list.
 #[derive(Debug)]
 pub struct Summary {
     pub id: Id,

@@ -1,8 +1,9 @@
-//! Holds back what a client sends in the same breath as its CONNECT, until it is connected.
+//! Holds back the bytes that a client sends at once with its CONNECT, until its socket is
+//! connected.
 //!
 //! Socketioxide connects a socket in a task of its own, and closes the connection of an event that
-//! arrives before that task has run. A client that sends both at once would be thrown out or not,
-//! as it happens. So behind the CONNECT the stream waits until the socket is there.
+//! arrives before that task has run. A client that sends both at once would be disconnected or not,
+//! by chance. So the stream waits after the CONNECT until the socket exists.
 
 use std::{
     sync::{
@@ -14,7 +15,7 @@ use std::{
 
 use tokio::io::ReadBuf;
 
-/// The gate of one connection. It stands open unless it is armed.
+/// The gate of one connection. It is open unless it is armed.
 #[derive(Debug, Default)]
 pub struct Gate {
     is_armed: AtomicBool,
@@ -26,7 +27,7 @@ enum GateState {
     /// The next bytes are expected to begin with the client's first frame.
     #[default]
     BeforeConnect,
-    /// So many bytes of the CONNECT are still to come.
+    /// The number of bytes of the CONNECT that are still to come.
     InConnect(usize),
     Held {
         rest: Vec<u8>,
@@ -38,12 +39,13 @@ enum GateState {
 }
 
 impl Gate {
-    /// From now on the client sends WebSocket frames, of which the first one connects.
+    /// Arms the gate: from now on the client sends WebSocket frames, of which the first one
+    /// connects.
     pub fn arm(&self) {
         self.is_armed.store(true, Ordering::Release);
     }
 
-    /// The socket is connected: lets the rest through.
+    /// Lets the rest through, because the socket is connected.
     pub fn release(&self) {
         let mut state = self.lock();
         match &mut *state {
@@ -55,7 +57,7 @@ impl Gate {
                     reader.wake();
                 }
             }
-            // An old client is connected without asking for it.
+            // An old client is connected without a request.
             GateState::BeforeConnect | GateState::InConnect(_) => {
                 self.is_armed.store(false, Ordering::Release)
             }
@@ -63,7 +65,7 @@ impl Gate {
         }
     }
 
-    /// Before reading: `None` if there is nothing to wait for, else what to answer the reader.
+    /// Before reading: `None` if the reader need not wait, else its result.
     pub fn poll(&self, waker: &Waker, buffer: &mut ReadBuf) -> Option<Poll<()>> {
         if !self.is_armed.load(Ordering::Acquire) {
             return None;
@@ -86,7 +88,7 @@ impl Gate {
         }
     }
 
-    /// After reading: takes back what `buffer` has got from `start` on beyond the CONNECT.
+    /// After reading: takes back the bytes in `buffer` from `start` on that follow the CONNECT.
     pub fn hold_back(&self, buffer: &mut ReadBuf, start: usize) {
         if !self.is_armed.load(Ordering::Acquire) {
             return;
@@ -113,7 +115,7 @@ impl Gate {
 }
 
 /// The length of the frame that `bytes` begin with, if it is a client's text frame that connects to
-/// the main namespace (RFC 6455, section 5.2; Socket.IO protocol 5). Its end need not be there.
+/// the main namespace (RFC 6455, section 5.2; Socket.IO protocol 5). The frame may be incomplete.
 fn connect_frame_length(bytes: &[u8]) -> Option<usize> {
     const FINAL_TEXT: u8 = 0x81;
     const MASKED: u8 = 0x80;
@@ -124,7 +126,7 @@ fn connect_frame_length(bytes: &[u8]) -> Option<usize> {
     }
     let (header, payload) = match second & !MASKED {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-        // Nothing that connects is longer than 65,535 bytes.
+        // No CONNECT is longer than 65,535 bytes.
         127 => return None,
         short => (2, usize::from(short)),
     };
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_connect_comes_after_the_release() {
+    fn bytes_after_the_connect_arrive_after_the_release() {
         let gate = Gate::default();
         gate.arm();
         let mut storage = [0; 256];
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_connect_to_the_main_namespace_is_waited_for() {
+    fn the_gate_waits_only_for_a_connect_to_the_main_namespace() {
         let unmasked = [&[0x81, 2], &b"40"[..]].concat();
         for other in [frame("2probe"), frame("40/admin,"), frame("4"), unmasked, vec![], vec![0x81]]
         {

@@ -1,8 +1,8 @@
-//! TCP connections that can be ended from outside, and that count what they have sent.
+//! TCP connections that can be ended from outside, and that count the bytes that they have sent.
 //!
-//! A reader that does not keep up must lose its *transport*: after a Socket.IO disconnect packet
-//! clients stay away, after a broken connection they come back. Socketioxide gives no access to
-//! it, so the server listens with connections of its own.
+//! A slow reader must lose its *transport*: after a Socket.IO disconnect packet clients stay away,
+//! after a broken connection they reconnect. Socketioxide gives no access to the transport, so the
+//! server listens with connections of its own.
 
 mod gate;
 mod serve;
@@ -31,28 +31,28 @@ use gate::Gate;
 
 pub use serve::serve;
 
-/// How long a peer may take nothing of what it is sent. Engine.IO gives up a peer that does not
-/// answer its heartbeat after as long, but its writer would go on waiting.
+/// The time for which a peer may read nothing. Engine.IO gives up a peer that does not answer its
+/// heartbeat after the same time, but its writer would go on waiting.
 const WRITE_PATIENCE: Duration = Duration::from_secs(45);
 
-/// Engine.IO's `close` packet in a WebSocket frame of a client's, masked with zeros.
+/// Engine.IO's `close` packet in a client's WebSocket frame, masked with zeros.
 const GOODBYE: [u8; 7] = [0x81, 0x81, 0, 0, 0, 0, b'1'];
 
-/// A TCP connection, as those see it who do not read or write it.
+/// A TCP connection, for the code that neither reads nor writes it.
 #[derive(Debug)]
 pub struct Connection {
     tcp: TcpStream,
     written: AtomicU64,
-    /// What was written before the WebSocket began.
+    /// The bytes that were written before the WebSocket began.
     written_before: AtomicU64,
-    /// Wakes those who wait until more is written.
+    /// Wakes the tasks that wait until more is written.
     progress: Notify,
     gate: Gate,
-    /// Whether what the client sends is not read any more.
+    /// Whether the server has stopped reading from the client.
     is_deaf: AtomicBool,
     /// The client's address, or that of a proxy.
     peer: IpAddr,
-    /// Counts this connection as one of its address.
+    /// Counts this connection for its address.
     _permit: Option<Permit>,
 }
 
@@ -75,7 +75,7 @@ impl Connection {
         self.peer
     }
 
-    /// How many bytes of the WebSocket the operating system has taken for sending so far.
+    /// The number of bytes of the WebSocket that the operating system has taken for sending so far.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed) - self.written_before.load(Ordering::Relaxed)
     }
@@ -85,35 +85,36 @@ impl Connection {
         self.progress.notified()
     }
 
-    /// The request that begins a WebSocket has come. A proxy may have used the connection for
-    /// others before.
+    /// Notes the request that begins a WebSocket. A proxy may have used the connection for other
+    /// requests before.
     pub fn becomes_websocket(&self) {
         self.written_before.store(self.written.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Nothing more is read from the client of a WebSocket: it seems to say goodbye. Engine.IO then
-    /// sends what waits, and closes. At the end of a stream it would send nothing any more.
+    /// Stops reading from the client of a WebSocket, and acts as if the client said goodbye.
+    /// Engine.IO then sends the waiting packets, and closes. At the end of a stream it would send
+    /// nothing more.
     pub fn end_behind_what_is_sent(&self) {
         self.is_deaf.store(true, Ordering::Release);
-        // Wakes the reader. A connection that has ended already is as ended as it should be.
+        // Wakes the reader. An error means that the connection has ended already, which is the
+        // goal.
         let _ = socket2::SockRef::from(&self.tcp).shutdown(Shutdown::Read);
     }
 
-    /// Ends the connection at once; what was not sent is thrown away.
+    /// Ends the connection at once, and discards the unsent data.
     pub fn end(&self) {
         let socket = socket2::SockRef::from(&self.tcp);
-        // A connection that has ended already is as ended as it should be.
+        // An error means that the connection has ended already, which is the goal.
         let _ = socket.set_linger(Some(Duration::ZERO));
         let _ = socket.shutdown(Shutdown::Both);
     }
 
-    /// From the client's CONNECT, which comes next, until [`Self::connected`], nothing more is
-    /// read.
+    /// Stops reading after the client's CONNECT, which comes next, until [`Self::connected`].
     pub fn awaits_connect(&self) {
         self.gate.arm();
     }
 
-    /// The Socket.IO socket on this connection takes events.
+    /// Reads on, because the Socket.IO socket on this connection takes events now.
     pub fn connected(&self) {
         self.gate.release();
     }
@@ -123,7 +124,7 @@ impl Connection {
 #[derive(Debug)]
 pub struct Stream {
     connection: Arc<Connection>,
-    /// Ends the wait for a peer that takes nothing.
+    /// Ends the wait for a peer that reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     has_said_goodbye: bool,
 }
@@ -221,7 +222,6 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// The connection on which a request came, in the request's extensions. It does not keep the
-/// connection open.
+/// The connection of a request, in the request's extensions. It does not keep the connection open.
 #[derive(Clone, Debug)]
 pub struct Via(pub Weak<Connection>);

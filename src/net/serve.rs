@@ -1,7 +1,7 @@
 //! Accepts connections, and serves HTTP on them.
 //!
-//! With hyper itself, because a server on the internet has to bound what a head may take, in bytes
-//! and in time.
+//! The server uses hyper itself, because on the internet it has to bound the head of a request, in
+//! bytes and in time.
 
 use std::{
     io,
@@ -25,18 +25,18 @@ use crate::{
     metrics,
 };
 
-/// How long a client may take for the head of a request, also of the next one on a connection
+/// The time that a client may take for the head of a request, also of the next one on a connection
 /// that it keeps.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How large the head of a request may be, in bytes.
+/// The largest head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1_024;
 
-/// How long to wait when the system has no more connections to give.
+/// The pause before the next attempt when the system has no more connections to give.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
-/// Serves until `stop_accepting` resolves, then those connections that stand until `stop_serving`
-/// does. Of an address not more connections are taken than `addresses` allow.
+/// Serves new connections until `stop_accepting` resolves, and the open ones until `stop_serving`
+/// does. Accepts no more connections of an address than `addresses` allow.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
@@ -56,8 +56,8 @@ pub async fn serve(
         let (tcp, peer) = accepted;
         match permit(addresses.as_ref(), peer.ip()) {
             Ok(permit) => {
-                // Chat messages are small and each is wanted at once. A peer that is gone already
-                // will show when it is read.
+                // Chat messages are small and urgent. A peer that is gone already shows when its
+                // stream is read.
                 let _ = tcp.set_nodelay(true);
                 let connection = Arc::new(Connection::new(tcp, peer.ip(), permit));
                 tokio::spawn(converse(http.clone(), connection, app.clone(), stopped.clone()));
@@ -92,7 +92,7 @@ async fn converse(
     let stream = TokioIo::new(Stream::new(connection));
     let connection = http.serve_connection(stream, answer).with_upgrades();
     tokio::pin!(connection);
-    // A client that goes away, or sends no HTTP, has ended its connection and no more.
+    // A client that leaves, or sends no HTTP, ends its connection and no more.
     tokio::select! {
         _ = &mut connection => {}
         _ = stopped.changed() => {
@@ -109,7 +109,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             Ok(accepted) => return accepted,
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
-                // Too many open files, usually. Somebody will go.
+                // The usual reason is too many open files. Some connections will end.
                 tracing::error!(%error, "cannot accept connections");
                 tokio::time::sleep(ACCEPT_RETRY).await;
             }
@@ -122,7 +122,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Behind a proxy there are no `addresses`: all connections are its own.
+/// Behind a proxy there are no `addresses`: all connections come from the proxy.
 fn permit(addresses: Option<&Arc<Addresses>>, peer: IpAddr) -> Result<Option<Permit>, Reject> {
     match addresses {
         Some(addresses) if !peer.to_canonical().is_loopback() => addresses.hold(peer).map(Some),
@@ -130,7 +130,7 @@ fn permit(addresses: Option<&Arc<Addresses>>, peer: IpAddr) -> Result<Option<Per
     }
 }
 
-/// Says so as well as it goes without reading.
+/// Sends a refusal as well as that works without reading.
 fn refuse(tcp: &TcpStream) {
     let answer = "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nRetry-After: 1\r\n\
                   Content-Length: 0\r\n\r\n";

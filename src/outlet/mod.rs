@@ -1,7 +1,7 @@
-//! A socket's way out, and the rule on readers that do not keep up.
+//! The outgoing packets of a socket, and the rule on slow readers.
 //!
-//! A client that takes nothing loses its *transport*: it sees a lost connection, comes back, and
-//! catches up. Nothing is ever left out of what a socket is sent.
+//! A client that reads nothing loses its *transport*: it sees a lost connection, reconnects, and
+//! catches up. The packets of a socket never have a gap.
 
 mod polled;
 mod transports;
@@ -33,28 +33,28 @@ use crate::{
 pub use polled::event_bytes;
 pub use transports::{EngineTransport, Service, Transports, first_connection};
 
-/// How many bytes a reader may be behind, besides a packet as large as the one that it is sent.
+/// The number of unsent bytes of a reader, besides a packet as large as the current one.
 const UNSENT_BYTES: u64 = 16_000_000;
 
-/// How long a client whose connection ends may take to read why.
+/// The time in which a client whose connection ends may read the reason.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
-/// What a socket is sent, in order, and the end of its transport.
+/// The packets of a socket, in order, and the end of its transport.
 pub struct Outlet {
     /// The socket's id on the wire.
     pub sid: Sid,
     /// Weak, because the socket's handlers own the session, which owns this.
     socket: Weak<Socket>,
     transports: Arc<Transports>,
-    /// Known from the first packet that goes out over a WebSocket.
+    /// Known from the first packet on that goes out over a WebSocket.
     connection: OnceLock<Weak<Connection>>,
     /// Bytes given to the socket's writer so far.
     handed_over: AtomicU64,
-    /// What was written before this socket was there: to one before it, on the same transport.
+    /// The bytes that the transport carried before this socket, for an earlier one.
     written_before: u64,
-    /// Bytes of events and acknowledgements that polls were answered with so far.
+    /// The bytes of events and acknowledgements in the answers to polls so far.
     polled: AtomicU64,
-    /// Wakes those who wait for a poll, or for the socket's end.
+    /// Wakes the tasks that wait for a poll, or for the socket's end.
     progress: Notify,
     is_out: AtomicBool,
 }
@@ -77,18 +77,18 @@ impl Outlet {
         })
     }
 
-    /// Whether the socket is sent nothing any more, and heard no more.
+    /// Whether the socket gets no more packets, and its events are ignored.
     pub fn is_out(&self) -> bool {
         self.is_out.load(Ordering::Relaxed)
     }
 
-    /// A poll was answered with so many bytes of events and acknowledgements.
+    /// Counts the bytes of events and acknowledgements in the answer to a poll.
     pub fn polled(&self, bytes: u64) {
         self.polled.fetch_add(bytes, Ordering::Relaxed);
         self.progress.notify_waiters();
     }
 
-    /// The socket is gone: nobody needs to wait for it.
+    /// Wakes all waiting tasks, because the socket is gone.
     pub fn gone(&self) {
         self.progress.notify_waiters();
     }
@@ -110,7 +110,7 @@ impl Outlet {
         });
     }
 
-    /// Ends the transport behind what was sent. A poller's ends with the server.
+    /// Ends the transport after the sent packets. A poller's transport ends with the server.
     pub fn end(&self) {
         let socket = self.socket.upgrade();
         if let Some(connection) = socket.and_then(|socket| self.connection(&socket)) {
@@ -124,7 +124,7 @@ impl Outlet {
         self.transports.end(self.transport(&socket));
     }
 
-    /// Tells the client why, and ends the transport behind that and what it was sent before.
+    /// Sends the client the reason, and ends the transport after it and the packets before.
     pub fn dismiss(self: &Arc<Self>, refusal: &Refusal, reason: Disconnect) {
         self.emit(&Refused::new(refusal).event(None));
         let Some(socket) = self.leave(reason, Some(refusal.code())) else { return };
@@ -138,14 +138,15 @@ impl Outlet {
                 let fetching = outlet.wait_until(|| outlet.has_taken_all());
                 let _ = tokio::time::timeout(Transports::LAST_POLL, fetching).await;
             } else {
-                // A client that reads in trickles does not stay for that.
+                // A client that reads very slowly does not stay for the reason.
                 tokio::time::sleep(LAST_WORDS).await;
             }
             outlet.transports.end(transport);
         });
     }
 
-    /// From now on the socket is sent nothing. `None` if it was so before, or if it is gone.
+    /// Stops all packets to the socket. `None` if they were stopped before, or if the socket is
+    /// gone.
     fn leave(&self, reason: Disconnect, code: Option<&'static str>) -> Option<Arc<Socket>> {
         if self.is_out.swap(true, Ordering::Relaxed) {
             return None;
@@ -162,8 +163,8 @@ impl Outlet {
             return;
         }
         let Some(socket) = self.socket.upgrade() else { return };
-        // The packet itself does not count, nor one of its size: it may be larger than the limit,
-        // and is sent as an event and as an acknowledgement.
+        // The packet itself does not count, nor one of its size: a packet may be larger than the
+        // limit, and is sent as an event and as an acknowledgement.
         if self.unsent(&socket) > UNSENT_BYTES + length as u64 {
             return self.cut(Disconnect::UnsentBytes);
         }
@@ -186,7 +187,7 @@ impl Outlet {
         }
     }
 
-    /// Resolves when the reader has taken all that it was sent, or is gone.
+    /// Resolves when the reader has received all packets, or is gone.
     pub async fn flushed(&self) {
         self.wait_until(|| self.is_out() || self.has_taken_all()).await;
     }
@@ -196,13 +197,13 @@ impl Outlet {
         socket.is_none_or(|socket| self.unsent(&socket) == 0)
     }
 
-    /// Resolves when the reader has taken most of what it was sent, or is gone. Whoever asks for
-    /// much gets it as fast as they take it.
+    /// Resolves when the reader has received most packets, or is gone. So a client that requests
+    /// much gets it as fast as it reads.
     pub async fn caught_up(&self) {
         self.wait_until(|| !self.is_far_behind()).await;
     }
 
-    /// Whether the reader should first take what it was sent, before it asks for more.
+    /// Whether the reader should first receive its packets, before it requests more.
     pub fn is_far_behind(&self) -> bool {
         !self.is_out()
             && self
@@ -211,11 +212,11 @@ impl Outlet {
                 .is_some_and(|socket| socket.connected() && self.unsent(&socket) > UNSENT_BYTES / 4)
     }
 
-    /// Looks again whenever the reader has taken something, or is gone.
+    /// Checks again whenever the reader has received something, or is gone.
     async fn wait_until(&self, is_over: impl Fn() -> bool) {
         loop {
             let connection = self.socket.upgrade().and_then(|socket| self.connection(&socket));
-            // Both see everything from here on, and so also what happens during the look.
+            // Both notice every change from here on, and so also a change during the check.
             let polled = self.progress.notified();
             let written = connection.as_ref().map(|connection| connection.progress());
             if is_over() {
@@ -231,8 +232,8 @@ impl Outlet {
         }
     }
 
-    /// How far the reader is behind, in bytes. A little less than it is: heartbeats and the heads
-    /// of the transport are counted as sent, but not as handed over.
+    /// The number of unsent bytes. The result is a little too small: heartbeats and the heads of
+    /// the transport are counted as sent, but not as handed over.
     fn unsent(&self, socket: &Arc<Socket>) -> u64 {
         let written = self.connection(socket).map_or(0, |connection| connection.written());
         let written = written.saturating_sub(self.written_before);

@@ -1,7 +1,7 @@
-//! How much of a poll's answer is what an [`Outlet`](super::Outlet) has handed over.
+//! The share of a poll's answer that an [`Outlet`](super::Outlet) has handed over.
 //!
-//! Engine.IO puts heartbeats and Socket.IO's own packets into the same answers. Counted with the
-//! rest, they would make a reader look as if it had fetched what it has not.
+//! Engine.IO puts heartbeats and Socket.IO's own packets into the same answers. If these counted
+//! too, a reader would seem to have fetched packets that it has not.
 
 /// The size of the events and acknowledgements in the answer to a poll, in bytes.
 pub fn event_bytes(body: &[u8], is_version_3: bool) -> u64 {
@@ -14,7 +14,7 @@ pub fn event_bytes(body: &[u8], is_version_3: bool) -> u64 {
     packets.filter(is_event).map(|packet| packet.len() as u64).sum()
 }
 
-/// The packets of version 3: each behind its length in UTF-16 units and a colon.
+/// The packets of version 3: each after its length in UTF-16 units and a colon.
 struct Counted<'a>(&'a str);
 
 impl<'a> Iterator for Counted<'a> {

@@ -1,4 +1,4 @@
-//! The transports of Engine.IO sessions, and how one ends from outside.
+//! The transports of Engine.IO sessions, and the way to end one from outside.
 
 use std::{
     collections::HashMap,
@@ -18,15 +18,15 @@ use crate::net::{Connection, Via};
 /// Answers requests to `/socket.io`.
 pub type Service = SocketIoService<Router>;
 
-/// What a session's packets go over.
+/// The transport of a session's packets.
 #[derive(Clone, Debug)]
 pub enum EngineTransport {
     Websocket(Weak<Connection>),
     Polling(Sid),
 }
 
-/// The connections of sessions that began with polling and went on as WebSockets, and the way to
-/// end one that polls.
+/// The connections of sessions that upgraded from polling to a WebSocket, and the way to end a
+/// session that polls.
 #[derive(Default)]
 pub struct Transports {
     upgrades: Mutex<Upgrades>,
@@ -37,19 +37,19 @@ pub struct Transports {
 #[derive(Default)]
 struct Upgrades {
     connections: HashMap<Sid, Weak<Connection>>,
-    /// Entries of broken upgrades are removed when there are this many.
+    /// The number of entries at which those of broken upgrades are removed.
     sweep_at: usize,
 }
 
 impl Transports {
-    /// How long a poller may take to fetch what it is sent before its session ends.
+    /// The time in which a poller may fetch its packets before its session ends.
     pub const LAST_POLL: Duration = Duration::from_secs(2);
 
     pub fn serve_with(&self, service: Service) {
         let _ = self.service.set(service);
     }
 
-    /// A session that began with polling goes on as a WebSocket on this connection.
+    /// Notes that a polling session continues as a WebSocket on this connection.
     pub fn upgrades(&self, sid: Sid, connection: Weak<Connection>) {
         let mut upgrades = self.lock();
         if upgrades.connections.len() >= upgrades.sweep_at {
@@ -64,7 +64,7 @@ impl Transports {
         self.lock().connections.get(&sid).cloned()
     }
 
-    /// Ends a transport at once: the client sees a lost connection and comes back.
+    /// Ends a transport at once: the client sees a lost connection and reconnects.
     pub fn end(self: &Arc<Self>, transport: EngineTransport) {
         match transport {
             EngineTransport::Websocket(connection) => {
@@ -78,13 +78,14 @@ impl Transports {
         }
     }
 
-    /// Ends a polling session. Engine.IO offers that to clients only, so it is done as they do it.
+    /// Ends a polling session. Engine.IO offers that to clients only, so the server acts as a
+    /// client.
     async fn end_polling(self: Arc<Self>, sid: Sid) {
         let Some(service) = self.service.get().cloned() else { return };
         let request = Request::post(format!("/socket.io/?EIO=4&transport=polling&sid={sid}"))
             .body(Body::from("1"))
             .expect("a session id is no odd URI");
-        // A session that is gone already is refused, and that is as good.
+        // A session that is gone already is refused, which is the goal too.
         let _ = service.oneshot(request).await;
     }
 

@@ -1,5 +1,5 @@
-//! What a transport may ask for. It outlives a socket that leaves and connects again over the same
-//! transport, so that nobody gets a fresh allowance by coming back.
+//! The rate limit of a transport. It outlives a socket that leaves and connects again over the same
+//! transport, so that a reconnect brings no fresh allowance.
 
 use std::{
     sync::{
@@ -23,18 +23,18 @@ impl Allowance {
         Self { since: Instant::now(), throttle, has_connected: AtomicBool::new(false) }
     }
 
-    /// A socket connects. Coming back counts as an event.
+    /// Counts a socket that connects. A reconnect counts as an event.
     pub fn connects(&self) -> Result<(), TooMany> {
         if self.has_connected.swap(true, Ordering::Relaxed) { self.take() } else { Ok(()) }
     }
 
-    /// One more event.
+    /// Counts one more event.
     pub fn take(&self) -> Result<(), TooMany> {
         let Some(throttle) = &self.throttle else { return Ok(()) };
         throttle.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether the transport began longer ago.
+    /// Whether the transport is older than `age`.
     pub fn is_older_than(&self, age: Duration) -> bool {
         self.since.elapsed() > age
     }

@@ -1,4 +1,4 @@
-//! Who a socket's user is, and whether an event may act for them.
+//! The user of a socket, and the check whether an event may act for them.
 
 use crate::{
     contract::{Refusal, Text, users::Authenticate},
@@ -7,12 +7,12 @@ use crate::{
     tokens::{Claims, EXPIRED, Tokens},
 };
 
-/// The user whose a socket is.
+/// The identity of a socket.
 #[derive(Clone)]
 pub struct Identity {
     pub user: Id,
     actor: Actor,
-    /// When the token expires that gave the identity.
+    /// The time at which the token expires that gave the identity.
     expires: Option<Time>,
 }
 
@@ -21,7 +21,7 @@ impl Identity {
         Self { actor: Actor::new(user.clone()), user, expires }
     }
 
-    /// Whose `authenticate` makes the socket.
+    /// The identity that an `authenticate` gives to the socket.
     fn authenticated(
         event: &Authenticate,
         current: Option<&Self>,
@@ -55,14 +55,14 @@ impl Identity {
     }
 }
 
-/// The identity that a token has given the socket, as long as the token is good.
+/// The identity that a token has given to the socket, as long as the token is valid.
 pub fn vouched_for(identity: Option<&Identity>) -> Result<&Identity, Refusal> {
     let identity = identity.ok_or(Refusal::TokenRequired)?;
     if identity.has_expired() { Err(Refusal::InvalidToken(EXPIRED)) } else { Ok(identity) }
 }
 
-/// Who acts by an event, and the identity that the socket has once the event is accepted, if that
-/// is another one.
+/// The actor of an event, and the new identity of the socket once the event is accepted, if it
+/// changes.
 pub fn identify(
     event: &ClientEvent,
     current: Option<&Identity>,

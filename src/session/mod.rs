@@ -1,8 +1,8 @@
-//! One socket: who it is, and in which order its events take effect.
+//! One socket: its user, and the order in which its events take effect.
 //!
-//! Events are handed to the commit pipeline one after another, without waiting for the disk. Some
-//! have to be answered before the next one can be understood: those that give the socket an
-//! identity, and those that read. Behind such an event the others wait here.
+//! The session hands events to the commit pipeline one after another, without waiting for the disk.
+//! Some have to be answered before the next one can be understood: those that give the socket an
+//! identity, and those that read. The events after such an event wait here.
 
 mod allowance;
 mod identity;
@@ -31,19 +31,19 @@ use identity::{Identity, identify, vouched_for};
 use request::Envelope;
 pub use request::Request;
 
-/// How many events of one socket may be on their way at once.
+/// The number of unanswered events that one socket may have.
 const MAX_EVENTS_IN_FLIGHT: usize = 1_024;
 
-/// How much of a socket's events may wait for the answer to another one, in bytes.
+/// The size of a socket's events that may wait for the answer to another one, in bytes.
 const MAX_WAITING_BYTES: usize = 4_000_000;
 
-/// Tells sockets apart for as long as the server runs.
+/// Distinguishes sockets for as long as the server runs.
 pub type SocketId = u64;
 
-/// What all sessions share.
+/// The state that all sessions share.
 pub struct Shared {
     pub commits: Commits<Request>,
-    /// Who signs the tokens that identify users. `None`: clients are believed.
+    /// Verifies the tokens that identify users. `None`: open mode, in which clients are believed.
     pub tokens: Option<Tokens>,
     pub limits: Limits,
     /// Counts the events that are accepted and not answered.
@@ -60,17 +60,18 @@ pub struct Session {
 
 struct Inbox {
     identity: Option<Identity>,
-    /// Nothing is handed on before the socket is open, nor behind an event that has to be
-    /// answered first.
+    /// Whether events wait: the socket is not open yet, or an earlier event has to be answered
+    /// first.
     is_blocked: bool,
     waiting: VecDeque<Arrived>,
-    /// The size of what waits, in bytes.
+    /// The size of the waiting events, in bytes.
     waiting_bytes: usize,
-    /// Handed on and not answered.
+    /// The number of events that were handed on and are not answered.
     in_flight: usize,
-    /// There were too many. None of what comes now counts: it would leave a gap before it.
+    /// Whether there were too many events. Later ones do not count: there would be a gap before
+    /// them.
     is_flooded: bool,
-    /// The server stops. What comes now is not accepted.
+    /// Whether the server stops and accepts no more events.
     is_stopped: bool,
     /// The rooms that the socket is in. Only delivery changes them.
     rooms: HashSet<Id>,
@@ -97,7 +98,7 @@ impl Arrived {
 }
 
 impl Session {
-    /// A socket that has connected, with a good token or without one.
+    /// A socket that has connected, with a valid token or without one.
     pub fn new(
         id: SocketId,
         outlet: Arc<Outlet>,
@@ -118,7 +119,7 @@ impl Session {
         Arc::new(Self { id, outlet, shared, allowance, inbox })
     }
 
-    /// The socket may be sent events from now on.
+    /// Opens the socket: from now on it may receive events.
     pub fn open(self: &Arc<Self>) {
         let mut inbox = self.lock();
         inbox.is_blocked = false;
@@ -145,12 +146,12 @@ impl Session {
         self.take(Arrived::Event { name, ack, event, bytes, accepted });
     }
 
-    /// Ends the socket if its time is over: its token has expired, or none came.
+    /// Ends the socket if its time is over: its token has expired, or it never got one.
     pub fn check_time(&self) {
         let Some(_) = self.shared.tokens else { return };
         let inbox = self.lock();
         if inbox.is_blocked {
-            // What it waits for may be a fresh token.
+            // The pending event may have a fresh token.
             return;
         }
         let over = match &inbox.identity {
@@ -183,19 +184,19 @@ impl Session {
         std::mem::take(&mut self.lock().rooms)
     }
 
-    /// The socket is gone. What it sent before still takes effect.
+    /// Closes the session, because the socket is gone. Its earlier events still take effect.
     pub fn close(self: &Arc<Self>) {
         self.outlet.gone();
         self.take(Arrived::Closed);
     }
 
-    /// Accepts no more events. Those that have come are still handled.
+    /// Accepts no more events. The events that have arrived are still handled.
     pub fn stop(&self) {
         self.lock().is_stopped = true;
     }
 
-    /// An event was answered, and gave the socket the identity `binds`. `unblocks` if the others
-    /// waited for it.
+    /// Notes that an event was answered, and gave the socket the identity `binds`. `unblocks` if
+    /// the others waited for it.
     fn answered(self: &Arc<Self>, binds: Option<Identity>, unblocks: bool) {
         let mut inbox = self.lock();
         inbox.in_flight -= 1;
@@ -271,7 +272,7 @@ impl Session {
         self.hand_on(inbox, request, work);
     }
 
-    /// What has to be right before anybody asks who acts.
+    /// The checks that come before the search for the actor.
     fn check(
         &self,
         inbox: &Inbox,
@@ -281,7 +282,7 @@ impl Session {
         if let Err(Refusal::RateLimited(_)) = event {
             return event;
         }
-        // A stranger does not even learn which events there are.
+        // A client without a token does not even learn the names of events.
         if self.shared.tokens.is_some() && *name != EventName::Known(Authenticate::NAME) {
             vouched_for(inbox.identity.as_ref())?;
         }

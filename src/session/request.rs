@@ -1,4 +1,4 @@
-//! An event on its way through the server, and how its socket is answered.
+//! An event on its way through the server, and the answer to its socket.
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,24 +12,24 @@ use crate::{
     model::Id,
 };
 
-/// Whose event it is, and how it is answered. The tag that the commit pipeline carries.
+/// The origin of an event, and the way to its answer. The tag that the commit pipeline carries.
 pub struct Request {
     pub session: Arc<Session>,
-    /// When the event was handed on.
+    /// The time at which the event was handed on.
     pub arrived: Instant,
-    /// The event's name; `None` when the socket comes or goes.
+    /// The event's name; `None` when the socket connects or disconnects.
     event: Option<EventName>,
     /// The id of the event's callback.
     ack: Option<i64>,
-    /// The socket's identity once the event is accepted, if that is another one.
+    /// The socket's new identity once the event is accepted, if it changes.
     binds: Option<Identity>,
     /// Whether the session lets the next event pass only after the answer.
     unblocks: bool,
-    /// The server stops when nobody holds one any more.
+    /// The server stops when no request holds such a token any more.
     _accepted: Option<TaskTrackerToken>,
 }
 
-/// What a session knows of an event besides what it asks for.
+/// The facts that a session knows of an event besides its payload.
 pub(super) struct Envelope {
     pub event: Option<EventName>,
     pub ack: Option<i64>,
@@ -47,7 +47,7 @@ impl Request {
         Self { session, arrived: Instant::now(), event, ack, binds, unblocks, _accepted: accepted }
     }
 
-    /// The user whose the socket becomes by this event.
+    /// The user to whom this event binds the socket.
     pub fn becomes(&self) -> Option<&Id> {
         self.binds.as_ref().map(|identity| &identity.user)
     }
@@ -61,12 +61,12 @@ impl Request {
         self.session.outlet.emit(packet);
     }
 
-    /// The event is accepted, and everything else that it brought to its socket is sent.
+    /// Acknowledges the event, after all that it has sent to its socket.
     pub fn acknowledge(self, answer: &RawValue) {
         self.acknowledge_with(|| answer.to_owned());
     }
 
-    /// The same, with an answer that is encoded only if somebody waits for it.
+    /// Acknowledges the event. The answer is encoded only if the event has a callback.
     pub fn acknowledge_with(self, answer: impl FnOnce() -> Box<RawValue>) {
         if let Some(id) = self.ack {
             self.session.outlet.ack(id, &answer());

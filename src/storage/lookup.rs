@@ -1,4 +1,4 @@
-//! What has to be known before a batch of events can be decided, and what was found.
+//! The data that a batch of events needs before its decisions, and the part of it that exists.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -10,9 +10,9 @@ pub struct Lookup {
     pub sent: HashSet<SentKey>,
     /// Cursors and messages to be marked as read, by their conversation.
     pub messages: HashSet<(Id, MessageId)>,
-    /// By conversation and reader: whether the reader has still to read these messages.
+    /// Messages to check for being unread, by conversation and reader.
     pub unread: HashMap<(Id, Id), HashSet<MessageId>>,
-    /// Conversation and reader: all that the reader has still to read.
+    /// Conversations with readers whose unread messages are all needed.
     pub all_unread: HashSet<(Id, Id)>,
 }
 
@@ -36,13 +36,13 @@ pub struct Found {
     /// By conversation and reader, messages of others that the reader has not read. There is an
     /// entry for each pair that was asked for.
     pub unread: HashMap<(Id, Id), Unread>,
-    /// Whatever was asked for and is not here does not exist. False while the database is away:
-    /// then the writer's memory may know more.
+    /// Whether entries that are missing here do not exist. False while the database is away: then
+    /// the writer's memory may know more.
     pub is_everything: bool,
 }
 
 impl Found {
-    /// A message of the same batch exists for the events behind it.
+    /// Adds a message of the same batch, which exists for the events after it.
     pub fn add(&mut self, message: &Message) {
         if let Some(key) = message.sent_key() {
             self.sent.insert(key, message.clone());
@@ -60,13 +60,13 @@ impl Found {
 pub struct Unread(BTreeSet<MessageId>);
 
 impl Unread {
-    /// Takes those of `ids` out that are there, in their order.
+    /// Removes and returns the ones of `ids` that are present, in their order.
     pub fn take(&mut self, ids: &[MessageId]) -> Vec<MessageId> {
         let taken: BTreeSet<_> = ids.iter().filter(|id| self.0.remove(id)).copied().collect();
         taken.into_iter().collect()
     }
 
-    /// Takes all out, in their order.
+    /// Removes and returns all, in their order.
     pub fn take_all(&mut self) -> Vec<MessageId> {
         std::mem::take(&mut self.0).into_iter().collect()
     }

@@ -1,4 +1,4 @@
-//! Where messages live: one enum over the engines, one method per question.
+//! The place of the messages: one enum over the engines, one method per question.
 //!
 //! A write is decided elsewhere (`events`) and arrives here as plain [`Write`]s, a batch at a time,
 //! each batch one transaction. Row and document types never leave their engine's folder.
@@ -43,7 +43,7 @@ enum Engine {
     Mongo(Mongo),
 }
 
-/// What `/health` says about the storage.
+/// The storage's part of `/health`.
 pub struct StorageHealth {
     pub backend: &'static str,
     /// Whether the database answers and stores.
@@ -55,9 +55,8 @@ pub struct StorageHealth {
 }
 
 impl Storage {
-    /// Opens the place that the configuration names. Fails with one line that says what is wrong; a
-    /// file that is not this server's is left as it is. Blocks, and must be called inside a Tokio
-    /// runtime.
+    /// Opens the place that the configuration names. Fails with a one-line error; a file that is
+    /// not this server's stays unchanged. Blocks, and must be called inside a Tokio runtime.
     pub fn open(place: &Place) -> Result<Self> {
         let engine = match place {
             Place::Sqlite(path) => Sqlite::open(path)
@@ -78,7 +77,7 @@ impl Storage {
                 pending: 0,
                 rejected: 0,
             },
-            // A shared database may refuse a document and be well.
+            // A shared database may refuse a document and still be healthy.
             Engine::Mongo(mongo) => StorageHealth {
                 backend: "mongodb",
                 is_connected: mongo.is_connected(),
@@ -88,7 +87,7 @@ impl Storage {
         }
     }
 
-    /// Whether somebody else may change conversations, so that they are looked up each time.
+    /// Whether other processes may change conversations, so that they are looked up each time.
     pub fn is_shared(&self) -> bool {
         matches!(self.engine, Engine::Mongo(_))
     }
@@ -101,7 +100,7 @@ impl Storage {
         }
     }
 
-    /// Everything in `lookup` that exists, including what was written last. Blocks.
+    /// Everything in `lookup` that exists, including the latest writes. Blocks.
     pub fn find(&self, lookup: &Lookup) -> Result<Found> {
         let found = match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.find(lookup),
@@ -144,8 +143,8 @@ impl Storage {
         }
     }
 
-    /// A page of a user's conversations, the most recently active first, behind the
-    /// conversation `before`. `None` where `before` is no conversation of the user's.
+    /// A page of a user's conversations, the most recently active first, after the conversation
+    /// `before`. `None` if `before` is no conversation of the user's.
     pub async fn conversations_of(
         self: &Arc<Self>,
         user: Id,
@@ -160,7 +159,7 @@ impl Storage {
         }
     }
 
-    /// The first participants of a conversation, at most `limit`, in the order in which they came.
+    /// The first participants of a conversation, at most `limit`, in the order of their arrival.
     pub async fn participants_of(
         self: &Arc<Self>,
         conversation: Id,
@@ -174,14 +173,14 @@ impl Storage {
         }
     }
 
-    /// A user came online on the socket with this id, or went offline.
+    /// Notes that a user came online on the socket with this id, or went offline.
     pub fn status_changed(&self, user: &Id, socket: Option<String>, at: Time) {
         if let Engine::Mongo(mongo) = &self.engine {
             mongo.status_changed(user.clone(), socket, at);
         }
     }
 
-    /// The server stops: nobody is online any more.
+    /// Marks all users as offline, because the server stops.
     pub async fn end(&self) -> Result<()> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(()),

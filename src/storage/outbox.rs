@@ -1,8 +1,8 @@
-//! What was accepted while MongoDB is away: a SQLite file with the tables of the SQLite storage,
-//! and with a queue of the changes that MongoDB has not seen.
+//! The changes that are accepted while MongoDB is away: a SQLite file with the tables of the SQLite
+//! storage, and with a queue of the changes that MongoDB has not seen.
 //!
-//! A change is in both or in none, with the durability of the SQLite storage. So what is confirmed
-//! from here is confirmed, is served from here, and is still to be written after a restart.
+//! A change is in both or in none, with the durability of the SQLite storage. So a change that is
+//! confirmed from here is served from here, and is still in the queue after a restart.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ pub struct Outbox {
     rejected: AtomicU64,
 }
 
-/// A user who is online on the socket that MongoDB is told, or went offline at that time.
+/// The status of a user for MongoDB: online on `socket`, or offline since `at`.
 #[derive(Debug)]
 pub struct UserStatus {
     pub user: Id,
@@ -49,12 +49,12 @@ impl Outbox {
         Ok(outbox)
     }
 
-    /// How many changes MongoDB has not seen.
+    /// The number of changes that MongoDB has not seen.
     pub fn pending(&self) -> u64 {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// How many changes MongoDB has refused for good.
+    /// The number of changes that MongoDB has refused for good.
     pub fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
@@ -74,8 +74,8 @@ impl Outbox {
         self.sqlite.newest_message()
     }
 
-    /// What is here of what is asked. Messages that are not may well be in MongoDB, so they count as
-    /// found, and as unread: whoever marks one as read has seen it.
+    /// The part of `lookup` that this file has. Other messages may be in MongoDB, so they count as
+    /// found, and as unread: a user who marks one as read has seen it.
     pub fn find(&self, lookup: &Lookup) -> Result<Found> {
         let mut found = self.sqlite.find(lookup)?;
         for (key, messages) in &lookup.unread {
@@ -90,12 +90,12 @@ impl Outbox {
         Ok(found)
     }
 
-    /// Asks what the tables of the chat hold.
+    /// Reads from the tables of the chat.
     pub fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.sqlite.read(question)
     }
 
-    /// Remembers what users said of themselves. MongoDB's users are another backend's.
+    /// Stores the profiles of users. MongoDB's users are another backend's.
     pub fn save_profiles(&self, writes: &[Write]) -> Result<()> {
         let is_profile = |write: &&Write| matches!(write, Write::Profile(_));
         if !writes.iter().any(|write| is_profile(&write)) {
@@ -106,7 +106,7 @@ impl Outbox {
         })
     }
 
-    /// What those of `users` who are known here said of themselves.
+    /// The profiles of the known users among `users`.
     pub fn profiles(&self, users: &[Id]) -> Result<HashMap<Id, Profile>> {
         self.read(|connection| users::find(connection, users))
     }
@@ -157,17 +157,17 @@ impl Outbox {
         .collect()
     }
 
-    /// The members of a conversation as they are known here.
+    /// The members of a conversation as this file knows them.
     pub fn conversation(&self, id: &Id) -> Result<Option<Conversation>> {
         conversations::find(&self.sqlite.writer(), id)
     }
 
-    /// MongoDB has these changes.
+    /// Removes these changes, because MongoDB has them.
     pub fn remove(&self, numbers: &[i64]) -> Result<()> {
         self.settle(numbers, |_, _| Ok(()))
     }
 
-    /// MongoDB refuses this change for good: sets it aside, with what it holds and why.
+    /// Sets a change aside that MongoDB refuses for good, with its content and the reason.
     pub fn reject(&self, entry: &Entry, document: &str, reason: &str) -> Result<()> {
         self.settle(&[entry.number], |transaction, number| {
             let sql = "INSERT INTO rejected (number, document, reason) VALUES (?, ?, ?)";
@@ -189,7 +189,7 @@ impl Outbox {
         self.count()
     }
 
-    /// Forgets what MongoDB has by now. What users said of themselves stays.
+    /// Deletes the conversations, which MongoDB has by now. Profiles stay.
     pub fn clear(&self) -> Result<()> {
         self.sqlite.transaction(|transaction| {
             Ok(transaction.execute_batch(
@@ -198,7 +198,7 @@ impl Outbox {
         })
     }
 
-    /// Notes that a user came online on `socket`, or went offline, to be told to MongoDB.
+    /// Notes for MongoDB that a user came online on `socket`, or went offline.
     pub fn note_status(&self, user: &Id, socket: Option<&str>, at: Time) -> Result<()> {
         let connection = self.sqlite.writer();
         match socket {
@@ -215,7 +215,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// What MongoDB does not know yet.
+    /// The statuses that MongoDB does not know yet.
     pub fn untold_statuses(&self) -> Result<Vec<UserStatus>> {
         let connection = self.sqlite.writer();
         let sql = "SELECT user, socket, is_online, at FROM statuses WHERE is_told = 0";
@@ -231,7 +231,7 @@ impl Outbox {
         Ok(statuses.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// MongoDB knows this one. Who is offline needs no entry any more.
+    /// Notes that MongoDB knows this status. An offline user needs no entry any more.
     pub fn status_told(&self, told: &UserStatus) -> Result<()> {
         let connection = self.sqlite.writer();
         let sql = if told.is_online {
@@ -243,7 +243,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Nobody is online when the server starts, whoever was when it died.
+    /// Marks all users as offline. After a start no user is online, also after a crash.
     pub fn end_statuses(&self) -> Result<()> {
         let sql = "UPDATE statuses SET is_online = 0, at = ?, is_told = 0 WHERE is_online";
         self.sqlite.writer().execute(sql, [Time::now().0])?;
@@ -251,7 +251,7 @@ impl Outbox {
     }
 }
 
-/// Makes a conversation of MongoDB's known here, with those of its members who are known.
+/// Stores a conversation of MongoDB's here, with the members that are known.
 fn know(connection: &Connection, id: &Id, conversation: &Conversation) -> Result<()> {
     conversations::insert_missing(connection, id, conversation.kind)?;
     conversations::add_participants(connection, id, conversation.participants())

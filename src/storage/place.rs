@@ -1,4 +1,4 @@
-//! Where the data is, as the configuration says it.
+//! The place of the data, as the configuration names it.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use mongodb::options::ClientOptions;
 
-/// Where messages are kept.
+/// The place of the messages.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// In a file; `:memory:` keeps nothing.

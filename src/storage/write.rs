@@ -1,4 +1,4 @@
-//! Changes as data: decided by events, applied by the engines, queued as they are by the outbox.
+//! Changes as data: decided by events, applied by the engines, queued unchanged by the outbox.
 
 use std::{fmt, sync::Arc};
 
@@ -10,17 +10,17 @@ use crate::model::{Conversation, Id, Kind, Message, MessageId, Profile, Time};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Write {
-    /// Remembers what is new about a user; what was not said stays as it was.
+    /// Updates a user's profile; missing fields stay the same.
     Profile(Profile),
     /// Creates a conversation; its first message follows.
     Conversation { id: Id, kind: Kind, participants: Vec<Id> },
-    /// Adds users to an open room who do not take part yet.
+    /// Adds users to an open room who are no participants yet.
     Participants { conversation: Id, users: Vec<Id> },
     /// Stores a message, makes it the conversation's last one, and, unless the conversation is
-    /// open, raises the unread count of everybody but the sender.
+    /// open, raises the unread count of every participant but the sender.
     Message {
         message: Arc<Message>,
-        /// Looked up anew when the outbox is written to the database.
+        /// The members, looked up anew when the outbox is written to the database.
         #[serde(skip, default = "nobody")]
         audience: Conversation,
     },
@@ -29,7 +29,8 @@ pub enum Write {
         conversation: Id,
         reader: Id,
         messages: Vec<MessageId>,
-        /// The reader means the whole conversation. An outbox may not know all of it.
+        /// Whether the reader means the whole conversation, of which an outbox may know only a
+        /// part.
         is_all: bool,
         at: Time,
     },

@@ -1,4 +1,4 @@
-//! A real browser: Chromium, by its driver.
+//! A real browser: Chromium, through its driver.
 
 use std::{
     net::TcpListener,
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::support::{PATIENCE, within};
 
-/// Where a page is shown.
+/// The screen that shows a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Screen {
     pub width: u32,
@@ -31,7 +31,7 @@ pub struct Screen {
 pub const DESKTOP: Screen = Screen { width: 1280, height: 800, is_dark: false };
 pub const PHONE: Screen = Screen { width: 360, height: 740, is_dark: true };
 
-/// A browser with one window, and a profile that nobody has used.
+/// A browser with one window, and a new profile.
 pub struct Browser {
     pub page: Client,
     driver: Child,
@@ -102,7 +102,7 @@ impl Browser {
             { "name": "prefers-reduced-motion", "value": "reduce" },
         ]);
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
-        // Windows of several browsers cannot all be in front; each page behaves as if it were.
+        // Only one window can be in front, so each page behaves as if its own were.
         self.devtools("Emulation.setFocusEmulationEnabled", json!({ "enabled": true })).await;
     }
 
@@ -123,7 +123,7 @@ impl Browser {
         .await;
     }
 
-    /// The element, once it is there.
+    /// The element, once it exists.
     pub async fn find(&self, selector: &str) -> Element {
         self.page.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await.unwrap()
     }
@@ -150,18 +150,18 @@ impl Browser {
         self.devtools("Input.dispatchMouseEvent", event).await;
     }
 
-    /// The id of the element that has the focus.
+    /// The id of the focused element.
     pub async fn focused(&self) -> String {
         let id = self.run("return document.activeElement.id;").await;
         id.as_str().unwrap().to_owned()
     }
 
-    /// Writes a message and sends it by the keyboard.
+    /// Writes a message and sends it with the keyboard.
     pub async fn say(&self, text: &str) {
         self.write("#text", &format!("{text}{}", char::from(Key::Enter))).await;
     }
 
-    /// Waits until an element of this kind that is shown has this text.
+    /// Waits until a visible element of this kind has this text.
     pub async fn sees(&self, selector: &str, text: &str) {
         self.wait(
             &format!("{selector} with {text:?}"),
@@ -172,7 +172,7 @@ impl Browser {
         .await;
     }
 
-    /// Waits until no element of this kind is shown.
+    /// Waits until no element of this kind is visible.
     pub async fn sees_no(&self, selector: &str) {
         self.wait(
             &format!("no {selector}"),
@@ -182,7 +182,7 @@ impl Browser {
         .await;
     }
 
-    /// What the script returns.
+    /// The result of the script.
     pub async fn run(&self, script: &str) -> Value {
         within(self.page.execute(script, vec![])).await.unwrap()
     }
@@ -205,7 +205,7 @@ impl Browser {
         BASE64_STANDARD.decode(shot["data"].as_str().unwrap()).unwrap()
     }
 
-    /// What the browser has complained about since the last time.
+    /// The browser's complaints since the last call.
     pub async fn complaints(&self) -> Vec<String> {
         let log = self.page.issue_cmd(DriverCommand::Log).await.unwrap();
         let entries = log.as_array().unwrap().iter();
@@ -224,14 +224,14 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its browser is in its group, and ends with it, also when a test has failed.
+        // The browser is in the driver's group, and ends with it, also when a test has failed.
         let group = format!("-{}", self.driver.id());
         let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.driver.wait();
     }
 }
 
-/// What Chromium's driver can do beyond the standard.
+/// The commands of Chromium's driver beyond the standard.
 #[derive(Clone, Debug)]
 enum DriverCommand {
     DevTools(Value),

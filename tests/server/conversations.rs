@@ -1,4 +1,4 @@
-//! Every conversation in `tests/conversations/`, and what everybody received, in `snapshots/`.
+//! Every conversation in `tests/conversations/`, with its answers in `snapshots/`.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -9,7 +9,7 @@ use radio_istic::{
 
 use crate::{mongo, support::package};
 
-/// Plays a conversation and compares what everybody received with the snapshot. It is the same one
+/// Plays a conversation and compares the answers with the snapshot. The snapshot is the same one
 /// for every storage and every transport: clients cannot tell them apart.
 async fn transcript_matches(name: &str, server: &Stage) {
     let path = conversation(name);
@@ -90,9 +90,9 @@ conversations! {
     two_people_talk = "two-people";
     the_seeds_test_client_works_as_it_is = "seed-client";
     a_user_is_online_as_long_as_one_socket_is = "presence", over_polling: "slow: a heartbeat";
-    an_open_room_takes_everybody_in = "open-room";
+    anybody_can_join_an_open_room = "open-room";
     only_participants_take_part = "membership";
-    a_stranger_who_joined_early_is_put_out = "early-stranger";
+    a_stranger_who_joined_early_is_evicted = "early-stranger";
     history_comes_in_pages = "paging";
     a_retry_is_answered_with_the_first_message = "retries";
     typing_ends = "typing";
@@ -102,11 +102,11 @@ conversations! {
     conversations_are_listed = "conversation-list";
     participants_are_told = "participants";
     a_socket_has_one_identity = "identity";
-    what_does_not_fit_is_refused = "wrong-payloads";
+    invalid_payloads_are_refused = "wrong-payloads";
     rooms_are_left = "leaving";
-    who_waits_for_a_room_is_in_it = "waiting-room";
+    users_who_wait_for_a_room_become_participants = "waiting-room";
     a_message_has_its_limits = "limits";
     a_restart_is_a_lost_connection_and_no_more = "restart";
     pages_of_other_origins_stay_outside = "origins";
-    a_token_says_who_somebody_is = "tokens";
+    a_token_names_its_user = "tokens";
 }

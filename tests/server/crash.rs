@@ -15,8 +15,8 @@ use crate::{
 const WRITERS: usize = 6;
 const ROUNDS: usize = 5;
 
-/// Writes until the server is gone, and tells when it has `begun`. Returns the
-/// contents that were confirmed, in order, and how many were sent in all.
+/// Writes until the server is gone, and signals `begun`. Returns the contents that were confirmed,
+/// in order, and the number of all that were sent.
 async fn write(
     url: String,
     writer: usize,
@@ -27,7 +27,7 @@ async fn write(
     let mut confirmed = Vec::new();
     let mut next = from;
     loop {
-        // A few at once, so that the kill meets some in every stage.
+        // Several messages at once, so that the kill meets some in every stage.
         let mut asked = Vec::new();
         for _ in 0..5 {
             let message = json!({
@@ -53,8 +53,8 @@ async fn write(
     }
 }
 
-/// Waits until as many writers as there are have something confirmed, and then a little, so that
-/// the kill comes at another moment each time.
+/// Waits until as many writers as given have a confirmation, and then a little, so that the kill
+/// comes at another moment each time.
 async fn traffic(begun: &Semaphore, writers: usize, round: usize) {
     begun.acquire_many(writers as u32).await.unwrap().forget();
     tokio::time::sleep(Duration::from_millis(70 * round as u64)).await;
@@ -154,7 +154,7 @@ async fn a_full_disk_refuses_messages_and_keeps_everything_else_going() {
         assert!(confirmed.len() < 1_000, "the disk does not get full");
     }
 
-    // The server goes on: people come, read and type. Coming back does not make the disk well.
+    // The server goes on: users connect, read and type. A reconnect does not make the disk healthy.
     let alice_again = json!({ "id": "alice", "name": "Alice" });
     assert_eq!(within(alice.ask("authenticate", alice_again)).await.unwrap()["ok"], true);
     let health: serde_json::Value =
@@ -172,7 +172,7 @@ async fn a_full_disk_refuses_messages_and_keeps_everything_else_going() {
     assert_eq!(stored.iter().map(|message| message["id"].clone()).collect::<Vec<_>>(), confirmed);
     server.kill();
 
-    // With space again, everything confirmed is there, and what was refused can be sent again.
+    // With space again, all confirmed messages are there, and refused ones can be sent again.
     let server = Process::start(directory.path());
     let mut alice = within(Client::connect(&server.url)).await.unwrap();
     let message = json!({

@@ -20,13 +20,13 @@ use crate::{
     support::{Server, history, package, within},
 };
 
-/// Browsers are large: one test after the other.
+/// Browsers are large, so these tests run one after the other.
 async fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::const_new(());
     TURN.lock().await
 }
 
-/// A page of this user's.
+/// The page of a user.
 async fn page(url: &str, user: &str, screen: Screen) -> Browser {
     let browser = Browser::start(screen).await;
     browser.open(&address(url, user)).await;
@@ -39,12 +39,12 @@ fn address(url: &str, user: &str) -> String {
     format!("{url}/?user={user}&name={name}")
 }
 
-/// The limit that a server has when nobody sets another one.
+/// The settings of a server with the default rate limit.
 fn limited() -> Settings {
     Settings { rate_limit: Some("20/s,burst=40".into()), ..Settings::default() }
 }
 
-/// Writes so many messages; a client that never reads what it is told would be cut off.
+/// Writes `count` messages; the server would disconnect a client that never reads.
 async fn fill_the_lobby(client: &mut Client, count: u32, text: impl Fn(u32) -> String) {
     for number in 1..=count {
         let message = json!({ "conversationId": "lobby", "message": text(number) });
@@ -56,7 +56,7 @@ async fn fill_the_lobby(client: &mut Client, count: u32, text: impl Fn(u32) -> S
     }
 }
 
-/// What each message that is shown says.
+/// The texts of the visible messages.
 const CONTENTS: &str =
     "return [...document.querySelectorAll('.content')].map((content) => content.innerText);";
 
@@ -66,12 +66,12 @@ async fn no_complaints(browser: &Browser) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn somebody_without_anything_is_asked_for_a_name_and_chats() {
+async fn a_new_user_chooses_a_name_and_chats() {
     let _turn = alone().await;
     let server = Server::start().await;
     let browser = Browser::start(DESKTOP).await;
     browser.open(&server.url).await;
-    // By the keyboard alone: the name has the focus, the arrows choose a face.
+    // The keyboard is enough: the name has the focus, the arrows choose a face.
     browser.sees("#welcome", "What is your name?").await;
     let active = browser.page.active_element().await.unwrap();
     active.send_keys("Zoë").await.unwrap();
@@ -86,7 +86,7 @@ async fn somebody_without_anything_is_asked_for_a_name_and_chats() {
     browser.sees(".own .content", "Hello, lobby").await;
     browser.sees(".entry .last", "You: Hello, lobby").await;
 
-    // It is still there after a reload, and nothing is asked again.
+    // The message is still there after a reload, and the page asks nothing again.
     browser.page.refresh().await.unwrap();
     browser.sees("#me", "Zoë").await;
     browser.sees(".own .content", "Hello, lobby").await;
@@ -99,7 +99,7 @@ async fn somebody_without_anything_is_asked_for_a_name_and_chats() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn in_a_low_window_the_way_in_can_be_reached_and_nothing_there_is_news() {
+async fn the_welcome_form_fits_a_low_window_and_old_messages_are_not_new() {
     let _turn = alone().await;
     let server = Server::start().await;
     let mut bob = server.user("bob").await;
@@ -119,7 +119,7 @@ async fn in_a_low_window_the_way_in_can_be_reached_and_nothing_there_is_news() {
     browser.find("#welcome button").await.click().await.unwrap();
     browser.sees("#conversations .entry .last", "bob: Long ago").await;
     browser.sees_no(".count").await;
-    // Nor after a reload; what comes then is.
+    // After a reload they are still not new; later messages are.
     browser.page.refresh().await.unwrap();
     browser.sees("#conversations .entry .last", "bob: Long ago").await;
     browser.sees_no(".count").await;
@@ -138,7 +138,7 @@ async fn two_people_talk() {
     let alice = page(&server.url, "alice", DESKTOP).await;
     let bob = page(&server.url, "bob", DESKTOP).await;
 
-    // Alice writes to Bob, who is elsewhere: delivered, and counted.
+    // Alice writes to Bob, who has another conversation open: delivered, and counted.
     alice.click("#people .entry", "Bob").await;
     alice.sees("#title", "Bob").await;
     alice.sees("#subtitle", "online").await;
@@ -155,7 +155,7 @@ async fn two_people_talk() {
     bob.sees("#conversations .entry .last", "Hi Bob").await;
     bob.wait("the title", "return document.title === '(1) radio-istic';", vec![]).await;
 
-    // He reads it.
+    // Bob reads the message.
     bob.click("#conversations .entry", "Alice").await;
     bob.sees(".message .content", "Hi Bob").await;
     bob.sees_no(".count").await;
@@ -167,7 +167,7 @@ async fn two_people_talk() {
         )
         .await;
 
-    // He types, and stops when he has sent it.
+    // Bob types, and stops when he has sent the message.
     bob.write("#text", "I am wri").await;
     alice.sees("#typing", "Bob is typing").await;
     bob.say("ting\u{e008}\u{e007}\u{e000}to you").await;
@@ -179,10 +179,10 @@ async fn two_people_talk() {
             vec![],
         )
         .await;
-    // Screen readers hear it.
+    // Screen readers announce the message.
     alice.wait("the announcement", "return document.querySelector('#announcer').textContent.includes('Bob: I am writing');", vec![]).await;
 
-    // What looks like HTML is text; addresses are links.
+    // Text that looks like HTML stays text; addresses are links.
     bob.say("<img src=x onerror=alert(1)> https://example.com/a?b=c.").await;
     alice.sees(".other .content", "<img src=x onerror=alert(1)> https://example.com/a?b=c.").await;
     let link = alice
@@ -194,7 +194,7 @@ async fn two_people_talk() {
     alice.sees_no(".content a[href$='))']").await;
     assert_eq!(alice.run("return document.querySelectorAll('.content img').length;").await, 0);
 
-    // Whoever taps Send goes on writing.
+    // The focus stays in the text after a click on Send.
     bob.write("#text", "By hand").await;
     bob.find("#send").await.click().await.unwrap();
     alice.sees(".other .content", "By hand").await;
@@ -228,7 +228,7 @@ async fn both_come_back_after_a_restart_and_nothing_is_lost_or_doubled() {
 
     server.kill();
     alice.sees("#banner", "The connection is lost").await;
-    // Who is there cannot be known now.
+    // Presence is unknown now.
     alice.sees_no("#people .entry").await;
     alice.say("Meanwhile").await;
     alice.sees("#conversations .last", "Waiting: Meanwhile").await;
@@ -262,11 +262,11 @@ async fn older_messages_come_without_a_jump_and_new_ones_are_marked() {
     let count = "return document.querySelectorAll('.message').length;";
     assert_eq!(alice.run(count).await, 100);
 
-    // Whoever is new has missed nothing.
+    // A new user has missed nothing.
     alice.sees_no(".count").await;
     alice.sees_no(".new").await;
 
-    // What is read stays where it is on the screen while older messages come in above it. Only
+    // The read message keeps its place on the screen while older messages come in above it. Only
     // the name above the first one goes, because it is not the first one of its sender any more.
     let top = "const { top } = [...document.querySelectorAll('.content')]
         .find((content) => content.innerText === 'Number 141').getBoundingClientRect();
@@ -291,7 +291,7 @@ async fn older_messages_come_without_a_jump_and_new_ones_are_marked() {
         )
         .await;
 
-    // What comes meanwhile is counted and marked, and one button away.
+    // New messages are counted and marked, and one button leads to them.
     let message = json!({ "conversationId": "lobby", "message": "News" });
     bob.ask("send-message", message).await.unwrap();
     alice
@@ -312,7 +312,7 @@ async fn older_messages_come_without_a_jump_and_new_ones_are_marked() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn what_was_missed_leaves_no_gap() {
+async fn missed_messages_leave_no_gap() {
     let _turn = alone().await;
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path());
@@ -324,7 +324,7 @@ async fn what_was_missed_leaves_no_gap() {
     alice.sees("#banner", "The connection is lost").await;
     alice.say("Mine").await;
 
-    // More than a page of history is written meanwhile, where Alice cannot see it.
+    // Bob writes more than a page of history while Alice has no connection.
     let server = Process::start(directory.path());
     let mut bob = Client::connect(&server.url).await.unwrap();
     for number in 1..=180 {
@@ -348,7 +348,7 @@ async fn what_was_missed_leaves_no_gap() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn whoever_has_missed_very_much_goes_on_with_the_newest() {
+async fn a_client_that_missed_many_messages_continues_with_the_newest() {
     let _turn = alone().await;
     let server = Server::start().await;
     let (url, port) = (server.url.clone(), server.url.rsplit(':').next().unwrap().to_owned());
@@ -369,7 +369,7 @@ async fn whoever_has_missed_very_much_goes_on_with_the_newest() {
     alice.sees(".new", "New messages").await;
     server.kill();
 
-    // A server that was begun anew is shown as it is.
+    // The messages of an empty server replace the old ones.
     let empty = tempfile::tempdir().unwrap();
     let server = Process::start_at(empty.path(), &port);
     alice.sees("#empty", "Nobody has said anything yet").await;
@@ -385,13 +385,13 @@ async fn whoever_has_missed_very_much_goes_on_with_the_newest() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn what_cannot_be_stored_at_the_moment_waits_and_holds_what_comes_after_it() {
+async fn a_message_waits_for_the_storage_and_holds_the_later_ones() {
     let _turn = alone().await;
     let server = Server::start().await;
     let browser = Browser::start(DESKTOP).await;
     browser.open(&server.url).await;
     browser.sees("#welcome", "Choose a face").await;
-    // The page's own modules, and a server whose storage is away once.
+    // The page's own modules run against a server whose storage is away once.
     let script = "const done = arguments[0];
         const sent = [];
         const answer = (message) => {
@@ -417,11 +417,11 @@ async fn what_cannot_be_stored_at_the_moment_waits_and_holds_what_comes_after_it
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn another_tab_and_what_is_new_are_known() {
+async fn messages_of_another_tab_and_new_ones_are_shown() {
     let _turn = alone().await;
     let server = Server::start().await;
     let alice = page(&server.url, "alice", DESKTOP).await;
-    // Her phone begins a conversation with somebody: here it has that name, too.
+    // Alice's phone begins a conversation with Carol: the list here has that name, too.
     let mut phone = server.user("alice").await;
     let _carol = server.user("carol").await;
     let message =
@@ -430,7 +430,7 @@ async fn another_tab_and_what_is_new_are_known() {
     alice.sees("#conversations .entry", "carol").await;
     alice.sees("#conversations .entry .last", "You: From my phone").await;
 
-    // What Bob has written meanwhile is marked when it is opened, and read by that.
+    // Bob's messages are marked when Alice opens the conversation, which also marks them as read.
     let mut bob = server.user("bob").await;
     for number in 1..=3 {
         let message = json!({ "conversationId": "c2", "recipientId": "alice", "message": format!("Number {number}") });
@@ -443,7 +443,7 @@ async fn another_tab_and_what_is_new_are_known() {
     assert_eq!(read["messageIds"].as_array().unwrap().len(), 3);
     alice.sees_no(".count").await;
 
-    // An address that means nothing is no reason to show nothing.
+    // An address without a conversation shows the lobby.
     alice.open("about:blank").await;
     alice.open(&format!("{}#100%", address(&server.url, "alice"))).await;
     alice.sees("#title", "Lobby").await;
@@ -468,7 +468,7 @@ async fn on_a_phone_the_way_back_leads_to_the_list() {
     alice.sees("#conversations .entry", "Lobby").await;
     assert_eq!(alice.run("return location.hash;").await, "");
 
-    // What comes while the list is shown is not read.
+    // Messages that arrive while the list is open are not read.
     let message = json!({ "conversationId": "lobby", "message": "Anybody?" });
     bob.ask("send-message", message).await.unwrap();
     alice.sees("#conversations .entry .count", "1").await;
@@ -484,7 +484,7 @@ async fn a_refused_message_can_be_sent_again() {
     let _turn = alone().await;
     let server = Server::start().await;
     let alice = page(&server.url, "alice", DESKTOP).await;
-    // Bob and Carol have taken this conversation before Alice could begin it.
+    // Bob and Carol use this conversation id before Alice can begin the conversation.
     let mut bob = server.user("bob").await;
     let id = r#"direct:["alice","zoe"]"#;
     let message = json!({ "conversationId": id, "recipientId": "carol", "message": "Ours" });
@@ -492,7 +492,7 @@ async fn a_refused_message_can_be_sent_again() {
     let _zoe = server.user("zoe").await;
     alice.click("#people .entry", "zoe").await;
     alice.say("Hi Zoe").await;
-    // In words, beside the message, in the list, and for those who hear the page.
+    // The refusal appears in words, beside the message, in the list, and for screen readers.
     alice.sees("#notice", "Not a participant").await;
     alice.sees(".failed", "Not sent: Not a participant").await;
     alice.sees("#conversations .last", "Not sent: Hi Zoe").await;
@@ -608,7 +608,7 @@ async fn many_messages_written_offline_go_out_once_and_in_order() {
         )
         .await;
 
-    // More than the server takes at once.
+    // These are more messages than the server takes at once.
     let path = directory.path().join("chat.db").to_str().unwrap().to_owned();
     let settings = Settings { sqlite_path: Some(path), ..limited() };
     let config = Config::new(&settings).await.unwrap();
@@ -659,7 +659,7 @@ async fn a_busy_lobby_is_read_within_the_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn what_is_new_is_shown_first_and_read_when_it_is_seen() {
+async fn new_messages_are_shown_first_and_read_when_in_sight() {
     let _turn = alone().await;
     let server = Server::start().await;
     let mut bob = server.user("bob").await;
@@ -667,7 +667,7 @@ async fn what_is_new_is_shown_first_and_read_when_it_is_seen() {
         let message = json!({ "conversationId": "c1", "recipientId": "alice", "message": text });
         bob.ask("send-message", message).await.unwrap();
     };
-    // More than is loaded when it is opened.
+    // These are more messages than the page loads when it opens the conversation.
     for number in 1..=220 {
         send(&mut bob, format!("Number {number}")).await;
     }
@@ -683,7 +683,7 @@ async fn what_is_new_is_shown_first_and_read_when_it_is_seen() {
     let read = read["messageIds"].as_array().unwrap().len();
     assert!((1..100).contains(&read), "{read} of 220 were seen");
 
-    // At the end, all are read, also those that were never loaded.
+    // At the end, all messages are read, also the ones that were never loaded.
     alice.click("#jump", " new").await;
     alice.sees_no(".count").await;
     alice.wait("the title", "return document.title === 'radio-istic';", vec![]).await;
@@ -697,7 +697,7 @@ async fn what_is_new_is_shown_first_and_read_when_it_is_seen() {
     alice.sees_no(".count").await;
     alice.sees_no(".new").await;
 
-    // Whoever reads above finds the mark at what has come since.
+    // A reader above the end finds the mark at the messages that have arrived since.
     alice.run("document.querySelector('#scroller').scrollTop = 600;").await;
     alice.sees("#jump", "To the end").await;
     send(&mut bob, "One".into()).await;
@@ -719,7 +719,7 @@ async fn what_is_new_is_shown_first_and_read_when_it_is_seen() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn of_a_long_history_only_a_part_is_in_the_page() {
+async fn the_page_holds_only_a_part_of_a_long_history() {
     let _turn = alone().await;
     let server = Server::start().await;
     let alice = page(&server.url, "alice", DESKTOP).await;
@@ -765,7 +765,7 @@ async fn a_list_that_changes_loses_no_click() {
     alice.sees("#title", "bob").await;
     alice.sees("#conversations li:nth-child(2)", "bob").await;
 
-    // Escape leads back, and the keyboard goes on where it was, as can be seen.
+    // Escape leads back, and the keyboard focus returns to its visible place.
     alice.press(Key::Escape).await;
     alice.sees("#title", "Lobby").await;
     alice.press(Key::Tab).await;
@@ -805,7 +805,7 @@ async fn a_reload_keeps_ticks_drafts_and_conversations_that_have_not_begun() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
-async fn where_tokens_are_wanted_the_page_says_so_and_takes_one() {
+async fn the_page_asks_for_a_token_if_the_server_requires_one() {
     let _turn = alone().await;
     let secret = "a-secret-that-is-longer-than-32-bytes";
     let settings = Settings { jwt_secret: Some(secret.into()), ..Settings::default() };
@@ -825,7 +825,7 @@ async fn where_tokens_are_wanted_the_page_says_so_and_takes_one() {
     let token = token.trim();
     alice.open("about:blank").await;
     alice.open(&format!("{}/#token={token}", server.url)).await;
-    // Who it is, the token says; the name is free.
+    // The token names the user; the name can be chosen.
     alice.sees("#welcome", "Choose a face").await;
     assert_eq!(alice.run("return location.href;").await, format!("{}/", server.url));
     alice.write("#name", " in Wonderland\u{e007}").await;
@@ -837,7 +837,7 @@ async fn where_tokens_are_wanted_the_page_says_so_and_takes_one() {
     alice.sees(".own .content", "I am let in").await;
     no_complaints(&alice).await;
 
-    // Another one in the same window.
+    // Another token in the same window is another user.
     alice.run("location.hash = 'token=nonsense';").await;
     alice.write("#name", "Mallory\u{e007}").await;
     alice.sees("#banner", "The token is not valid").await;
@@ -858,7 +858,7 @@ async fn the_page_may_load_from_its_own_server_only() {
     server.stop().await;
 }
 
-/// The pictures in the README: `SCREENSHOTS=1` makes them anew.
+/// Takes the pictures in the README: `SCREENSHOTS=1` writes them.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow: drives a browser"]
 async fn the_pictures_can_be_taken() {

@@ -1,5 +1,5 @@
-//! What operators deploy with: the proxies with a real server behind them, and whether the other
-//! files name what is there.
+//! The files that operators deploy with: the proxies in front of a real server, and a check that
+//! the other files name existing things.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ use crate::{
     support::{package, within},
 };
 
-/// What `/metrics` tells. Of a histogram, a dashboard reads the buckets.
+/// The metrics of `/metrics`. Of a histogram, a dashboard reads the buckets.
 const METRICS: [&str; 11] = [
     "radio_istic_connections",
     "radio_istic_users_online",
@@ -42,7 +42,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(package(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// A proxy in front of a server, as `deploy/` configures it. Only ports and the name are others.
+/// A proxy in front of a server, as `deploy/` configures it. Only the ports and the name differ.
 struct Proxy {
     url: String,
     child: Child,
@@ -51,10 +51,11 @@ struct Proxy {
 
 impl Proxy {
     async fn start(program: &str, server: &Process) -> Self {
-        // Each knows one of them and refuses the other, which is an answer too.
+        // Each program knows one of the arguments and refuses the other, which is an answer too.
         assert!(Command::new(program).arg("-v").output().is_ok(), "{program} is missing");
         let directory = tempfile::tempdir().unwrap();
-        // It cannot choose a port itself; whose it is when it answers, `answers` finds out.
+        // The proxy cannot choose a port itself; `answers` finds out whether the answer is the
+        // proxy's.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let behind = server.url.strip_prefix("http://").unwrap();
         let mut command = match program {
@@ -114,7 +115,7 @@ fn nginx(directory: &Path, port: u16, behind: &str) -> Command {
     let listen = format!("listen 127.0.0.1:{port};");
     let server = replace_once(&server, "listen 80;\n    listen [::]:80;", &listen);
     let server = replace_once(&server, "127.0.0.1:3001", behind);
-    // One process, which is gone when it is killed, and no path outside of the directory.
+    // The proxy is one process, so that a kill ends it, and uses no path outside of the directory.
     let config = format!(
         "daemon off; master_process off; pid nginx.pid; events {{}}\n\
          http {{\naccess_log off; client_body_temp_path body; proxy_temp_path proxy;\n\
@@ -192,7 +193,7 @@ async fn addresses_are_told_by(program: &str) {
             assert!(matches!(refused, Err(ConnectError::Status(status)) if status == 429));
         }
     }
-    // Who gets past the proxy is believed.
+    // A client that bypasses the proxy is believed.
     let options = options(TransportKind::Websocket, &forged);
     within(Client::connect_with(&server.url, &options)).await.unwrap();
 }
@@ -221,7 +222,7 @@ async fn nobody_pretends_to_be_another_address_behind_caddy() {
     addresses_are_told_by("caddy").await;
 }
 
-/// The settings of a TOML file as simple as ours: `section.name = value`.
+/// The settings of a simple TOML file: `section.name = value`.
 fn toml(path: &str) -> BTreeSet<String> {
     let text = read(path);
     let mut section = String::new();
@@ -283,7 +284,7 @@ fn render_asks_for_secrets_and_checks_the_health() {
 fn every_variable_that_is_set_for_the_server_is_one_of_its_settings() {
     let help = Command::new(BINARY).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    // Accepted, and not worth mentioning.
+    // The help does not show this accepted variable.
     let settings = format!("{help} [env: NODE_ENV=]");
     let mut variables = BTreeSet::new();
     for (path, line, name) in [

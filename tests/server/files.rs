@@ -1,4 +1,4 @@
-//! What an operator does with a file: copy, check, write out, take in, move to MongoDB.
+//! The commands for a file: copy, check, export, import, migration to MongoDB.
 
 use std::{
     path::Path,
@@ -23,14 +23,14 @@ fn run(directory: &Path, arguments: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().unwrap()
 }
 
-/// Runs a command that has to succeed, and returns what it prints.
+/// Runs a command that has to succeed, and returns its output.
 fn good(directory: &Path, arguments: &[&str]) -> String {
     let output = run(directory, arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a command that has to fail, and returns what it says.
+/// Runs a command that has to fail, and returns its error.
 fn bad(directory: &Path, arguments: &[&str]) -> String {
     let output = run(directory, arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
@@ -129,13 +129,13 @@ async fn a_copy_made_while_fifty_write_has_every_message_that_was_confirmed_befo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_written_out_and_taken_in_is_the_same_however_often() {
+async fn repeated_exports_and_imports_keep_the_same_data() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path());
     talk(&server.url).await;
     let (list, messages) =
         (listed(&server.url, "bob").await, history(&server.url, "c1", "bob").await);
-    // While the server runs.
+    // The server runs during the export.
     let exported = good(directory.path(), &["export"]);
     assert!(bad(directory.path(), &["import", "nothing"]).contains("another radio-istic is using"));
     server.stop();
@@ -153,7 +153,7 @@ async fn what_is_written_out_and_taken_in_is_the_same_however_often() {
     assert_eq!(history(&server.url, "c1", "bob").await, messages);
     server.stop();
 
-    // A line that is none: nothing of it is taken in.
+    // An invalid line: no part of the file is imported.
     let third = tempfile::tempdir().unwrap();
     let broken = exported.replacen("\"isOpen\":true", "\"isOpen\":1", 1);
     std::fs::write(third.path().join("lines.jsonl"), broken).unwrap();
@@ -164,7 +164,7 @@ async fn what_is_written_out_and_taken_in_is_the_same_however_often() {
 }
 
 #[test]
-fn what_is_no_good_file_is_told() {
+fn check_names_the_defect_of_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     assert!(bad(path, &["check"]).contains("chat.db: there is no such file"));
@@ -198,7 +198,7 @@ async fn documents(uri: &str, collection: &str) -> Vec<Document> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "slow"]
-async fn a_move_to_mongodb_that_is_killed_is_begun_again_and_comes_to_its_end() {
+async fn a_killed_migration_to_mongodb_can_be_restarted_and_completes() {
     const MANY: usize = 20_000;
     let mongodb = mongo::Server::start().await;
     let uri = mongodb.uri("moved");
@@ -254,7 +254,7 @@ async fn a_move_to_mongodb_that_is_killed_is_begun_again_and_comes_to_its_end() 
     assert_eq!(documents(&uri, "messages").await.len(), MANY + 34);
     assert_eq!(documents(&uri, "conversations").await.len(), 3);
 
-    // Clients cannot tell.
+    // Clients see no difference.
     let server = Process::start_on_mongodb(path, &uri);
     assert_eq!(history(&server.url, "c1", "bob").await, messages);
     let moved = listed(&server.url, "bob").await;
@@ -279,7 +279,7 @@ async fn a_move_to_mongodb_that_is_killed_is_begun_again_and_comes_to_its_end() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prometheus_and_the_health_command_are_told_how_the_server_is() {
+async fn metrics_and_the_health_command_show_the_state_of_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path());
     talk(&server.url).await;
@@ -315,7 +315,7 @@ async fn prometheus_and_the_health_command_are_told_how_the_server_is() {
 }
 
 #[test]
-fn a_platform_without_a_volume_is_warned_of() {
+fn a_platform_without_a_volume_causes_a_warning() {
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     let fly =
         Process::start_with(directory.path(), &[("FLY_APP_NAME", "chat"), ("HOST", "127.0.0.1")]);

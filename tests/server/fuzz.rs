@@ -1,4 +1,4 @@
-//! Whatever reads what others have written, with what nobody would write.
+//! Random input for all code that reads foreign data.
 
 use proptest::prelude::*;
 use radio_istic::{
@@ -56,14 +56,14 @@ fn decode(text: &str) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Of its lines no more than the number is told: they may be secrets.
+    /// The error shows only the number of a line: the line may be a secret.
     #[test]
     fn any_file_of_settings_is_used_or_refused_in_one_line(
         lines in prop::collection::vec("(PORT|HOST|JWT_SECRET|MONGODB_URI|x)?[=\"' $\\\\#{}]*.{0,20}", 0..4),
     ) {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(".env"), lines.join("\n")).unwrap();
-        // A command that needs nothing but the settings, and ends.
+        // The command needs nothing but the settings, and ends.
         let mut command = std::process::Command::new(crate::process::BINARY);
         command.args(["token", "--sub", "alice"]).current_dir(directory.path()).env_clear();
         let output = command.output().unwrap();
@@ -101,7 +101,7 @@ proptest! {
     ) {
         let mut settings = Settings { sqlite_path: Some(":memory:".into()), ..Settings::default() };
         *settings.get_mut(setting.variable).unwrap() = Some(text);
-        // Names of hosts are not looked up here.
+        // The test looks up no host names.
         prop_assume!(!settings.mongodb_uri.as_ref().is_some_and(|uri| uri.trim().starts_with("mongodb+srv")));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let configured = runtime.block_on(Config::new(&settings)).map(drop);

@@ -1,4 +1,4 @@
-//! Clients that mean no good, while others chat.
+//! Hostile clients, while others chat.
 
 use std::{
     collections::BTreeSet,
@@ -19,12 +19,12 @@ use crate::{
 const HOSTILE: usize = 200;
 const HONEST: usize = 20;
 
-/// After so long without anything a chat is over.
+/// A chat is over after this time without an event.
 const QUIET: Duration = Duration::from_millis(3_000);
 
-/// How much more memory may be resident when it is over, in bytes.
+/// The resident memory that may remain after the attack, in bytes.
 const MEMORY_LEFT: u64 = 10_000_000;
-/// How much caches and the allocator keep once they are full, in bytes.
+/// The memory that caches and the allocator keep once they are full, in bytes.
 const CACHES: u64 = 50_000_000;
 
 /// Numbers that look random and are the same each time.
@@ -58,7 +58,7 @@ impl Dice {
         }
     }
 
-    /// Something that a client might send as a text.
+    /// A text as a client might send it.
     fn packet(&mut self) -> String {
         let events = [
             "authenticate",
@@ -104,13 +104,13 @@ impl Dice {
     }
 }
 
-/// Connects, misbehaves until it is thrown out or tired, and does it again.
+/// Connects, misbehaves until the server disconnects it or its packets run out, and starts again.
 async fn misbehave(url: String, seed: u64, until: Instant) {
     let mut dice = Dice(seed);
     let websocket = format!("{}/socket.io/?EIO=4&transport=websocket", url.replace("http", "ws"));
     while Instant::now() < until {
         if dice.roll(8) == 0 {
-            // A session whose polls never come.
+            // A session without polls.
             let polling = format!("{url}/socket.io/?EIO=4&transport=polling");
             let _ = reqwest::get(&polling).await;
             let body = dice.bytes(10_000);
@@ -135,7 +135,7 @@ async fn misbehave(url: String, seed: u64, until: Instant) {
             if socket.send(message).await.is_err() || Instant::now() > until {
                 break;
             }
-            // Sometimes it reads what it is answered.
+            // The client reads its answers only sometimes.
             if dice.roll(3) == 0 {
                 let _ = tokio::time::timeout(Duration::from_millis(5), socket.next()).await;
             }
@@ -143,7 +143,7 @@ async fn misbehave(url: String, seed: u64, until: Instant) {
     }
 }
 
-/// All that mean no good, at once.
+/// Runs all hostile clients at once.
 async fn attack(url: &str, until: Instant) {
     let attacks: Vec<_> = (0..HOSTILE)
         .map(|seed| tokio::spawn(misbehave(url.to_owned(), seed as u64, until)))
@@ -153,7 +153,7 @@ async fn attack(url: &str, until: Instant) {
     }
 }
 
-/// Chats with the other one of a pair, and returns what was confirmed and what was received.
+/// Chats with the other user of a pair, and returns the confirmed and the received messages.
 async fn chat(
     mut client: Client,
     me: usize,
@@ -165,7 +165,7 @@ async fn chat(
     let mut asked = BTreeSet::new();
     let mut number = 0;
     let mut next = tokio::time::interval(Duration::from_millis(200));
-    // Whoever was kept waiting does not make up for it: that would be over the limit.
+    // A delayed client does not make up for the delay: that would be over the limit.
     next.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let is_chatting = Instant::now() < until;
@@ -192,7 +192,7 @@ async fn chat(
                 }
                 _ => {}
             },
-            // The other one may still send.
+            // The other client may still send.
             () = tokio::time::sleep(QUIET), if !is_chatting && asked.is_empty() => break,
             () = tokio::time::sleep(PATIENCE), if !is_chatting => break,
         }
@@ -203,13 +203,13 @@ async fn chat(
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow"]
-async fn nobody_is_disturbed_by_what_two_hundred_others_send() {
+async fn nobody_is_disturbed_by_two_hundred_hostile_clients() {
     let soak = std::env::var("SOAK_SECONDS").ok().map(|text| text.parse().unwrap());
     let duration = Duration::from_secs(soak.unwrap_or(5));
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start_with(directory.path(), &[("RATE_LIMIT", "20/s,burst=40")]);
 
-    // The conversations are there before anybody else can begin them.
+    // The conversations begin before any hostile client can begin them.
     for me in (0..HONEST).step_by(2) {
         let mut client = within(Client::connect(&server.url)).await.unwrap();
         let message = json!({
@@ -220,7 +220,7 @@ async fn nobody_is_disturbed_by_what_two_hundred_others_send() {
         });
         within(client.ask("send-message", message)).await.unwrap();
     }
-    // What a server holds once it has seen as much: caches, and what the allocator keeps.
+    // The first attack fills the caches and the allocator, which keep their memory.
     attack(&server.url, Instant::now() + duration).await;
     server.is_left_by_all().await;
     let before = server.resident();
@@ -257,7 +257,7 @@ async fn nobody_is_disturbed_by_what_two_hundred_others_send() {
     }
     server.is_left_by_all().await;
     let grown = server.resident().saturating_sub(before);
-    // A short run fills caches up to their bounds, a soak has filled them before.
+    // A short run fills caches up to their bounds; in a soak the first attack has filled them.
     let bound = if soak.is_some() { MEMORY_LEFT } else { MEMORY_LEFT + CACHES };
     assert!(grown <= bound, "{grown} bytes more than before");
     assert!(!server.log().contains("panicked"), "{}", server.log());

@@ -1,4 +1,4 @@
-//! What is served over HTTP, and to which pages.
+//! The answers over HTTP, and the pages that may request them.
 
 use radio_istic::config::Settings;
 use regex_lite::Regex;
@@ -30,7 +30,7 @@ async fn from_page(server: &Server, method: Method, path: &str, origin: &str) ->
 }
 
 #[tokio::test]
-async fn health_tells_who_is_there() {
+async fn health_shows_the_connections_and_the_online_users() {
     let server = Server::start().await;
     let _alice = server.user("alice").await;
     let _tab = server.user("alice").await;
@@ -51,7 +51,7 @@ async fn health_tells_who_is_there() {
     assert_eq!(health, expected);
 }
 
-/// Asks as a browser does.
+/// Sends the request of a browser.
 async fn browse(server: &Server, path: &str) -> reqwest::Response {
     let request = reqwest::Client::new()
         .get(format!("{}{path}", server.url))
@@ -106,7 +106,7 @@ async fn the_demo_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn the_index_tells_that_the_server_is_there() {
+async fn the_index_shows_that_the_server_is_online() {
     let server = Server::start().await;
     let _alice = server.user("alice").await;
     let index: Value = get(&server, "/").await.json().await.unwrap();
@@ -149,7 +149,7 @@ async fn a_page_of_a_foreign_origin_is_refused_on_both_transports() {
             "http://localhost:3000"
         );
         assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
-        // The server's own page, wherever it is served from.
+        // The server's own page is allowed on any address.
         let response = from_page(&server, Method::GET, path, &server.url).await;
         assert_eq!(response.status(), status);
     }

@@ -10,7 +10,7 @@ use crate::{
     support::{Server, package},
 };
 
-/// Node with the clients.
+/// Node with the official clients.
 pub fn node() -> Command {
     let modules = package("tests/js/node_modules");
     let has_node = Command::new("node").arg("--version").output().is_ok();

@@ -1,4 +1,4 @@
-//! What a client can make grow, and where that ends.
+//! Everything that a client can make grow, and its limits.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ async fn server(settings: Settings) -> Server {
     Server::start_with(tempfile::tempdir().unwrap(), settings).await
 }
 
-/// An event that does as good as nothing.
+/// An event that does nearly nothing.
 async fn knock(client: &mut Client) -> Value {
     within(client.ask("leave-conversation", json!({ "conversationId": "-" }))).await.unwrap()
 }
@@ -40,7 +40,7 @@ async fn events_over_the_limit_are_refused_until_the_client_has_waited() {
     assert_eq!(error["code"], "rate_limited");
     assert_eq!(error["event"], "leave-conversation");
     assert!(error["retryAfterMs"].as_u64().unwrap() >= 1);
-    // As the server has said.
+    // The client waits for the time that the server asks for.
     tokio::time::sleep(Duration::from_millis(wait)).await;
     assert_eq!(knock(&mut client).await["ok"], true);
     // Another socket has its own limit.
@@ -49,7 +49,7 @@ async fn events_over_the_limit_are_refused_until_the_client_has_waited() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow"]
-async fn who_goes_on_regardless_is_put_out() {
+async fn a_client_that_ignores_the_rate_limit_is_disconnected() {
     let rate_limit = Some("20/s".into());
     let server = server(Settings { rate_limit, ..Settings::default() }).await;
     let mut patient = server.client().await;
@@ -132,7 +132,7 @@ async fn an_address_begins_only_so_many_connections_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_a_new_one_however_its_address_is_written() {
+async fn an_escaped_session_id_parameter_counts_as_a_new_session() {
     let server = server(Settings {
         connection_limit: Some("1000/s,open=1".into()),
         trusted_proxy: Some("X-Forwarded-For".into()),
@@ -150,14 +150,14 @@ async fn a_session_is_a_new_one_however_its_address_is_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn leaving_and_connecting_again_makes_no_other_socket_of_it() {
+async fn a_reconnect_over_the_same_transport_resets_no_rate_limit() {
     let rate_limit = Some("1/s,burst=3".into());
     let server = server(Settings { rate_limit, ..Settings::default() }).await;
     let url = format!("{}/socket.io/?EIO=4&transport=websocket", server.url.replace("http", "ws"));
     let (mut socket, _) = within(tokio_tungstenite::connect_async(url)).await.unwrap();
     let mut refused = false;
     for _ in 0..5 {
-        // Hello, and goodbye, over the same transport.
+        // The client connects and disconnects over the same transport.
         socket.send("40".into()).await.unwrap();
         refused |= loop {
             let answer = within(socket.next()).await.unwrap().unwrap().into_text().unwrap();
@@ -171,7 +171,7 @@ async fn leaving_and_connecting_again_makes_no_other_socket_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_trusted_proxy_nobody_is_limited_on_this_machine_and_headers_say_nothing() {
+async fn without_a_trusted_proxy_loopback_has_no_limit_and_headers_are_ignored() {
     let connection_limit = Some("1/s,open=1".into());
     let server = server(Settings { connection_limit, ..Settings::default() }).await;
     let mut clients = Vec::new();
@@ -218,7 +218,7 @@ async fn a_user_has_only_so_many_sockets() {
     server.health(|health| health["connections"] == 100).await;
 }
 
-/// Sends `head`, and returns what comes until the server closes the connection.
+/// Sends `head`, and returns all bytes until the server closes the connection.
 async fn raw(server: &Server, head: &[u8]) -> String {
     let mut tcp = TcpStream::connect(server.url.strip_prefix("http://").unwrap()).await.unwrap();
     // The server may have closed before all of it was sent.
@@ -231,7 +231,7 @@ async fn raw(server: &Server, head: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow"]
-async fn heads_and_handshakes_have_their_size_and_their_time() {
+async fn heads_and_handshakes_have_limits_of_size_and_time() {
     let server = Server::start().await;
     let long = format!("GET /health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(100_000));
     let half = "GET /health HTTP/1.1\r\nHost: x\r\n";

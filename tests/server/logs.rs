@@ -1,4 +1,4 @@
-//! What the log tells: who was put out and why, and nothing that was said.
+//! The contents of the log: disconnected users with the reason, and no message text.
 
 use radio_istic::client::{Client, Options};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_names_who_is_put_out_and_tells_nothing_that_was_said() {
+async fn the_log_gives_reasons_and_contains_no_texts_or_secrets() {
     const SECRET: &str = "a-secret-that-is-longer-than-32-bytes";
     let directory = tempfile::tempdir().unwrap();
     let settings = [
@@ -59,7 +59,7 @@ async fn the_log_names_who_is_put_out_and_tells_nothing_that_was_said() {
 }
 
 #[test]
-fn who_starts_an_open_server_for_everybody_is_warned() {
+fn a_public_server_in_open_mode_logs_a_warning() {
     let directory = tempfile::tempdir().unwrap();
     let open = Process::start_with(directory.path(), &[("HOST", "0.0.0.0")]);
     assert!(open.log().contains("open mode beyond this machine"), "{}", open.log());

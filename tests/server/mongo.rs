@@ -17,7 +17,7 @@ use crate::support::{package, within};
 
 const SECANTUSDB: &str = "SecantusDB==0.7.0b3";
 
-/// How a server of our own can be started.
+/// The program that can run a server of our own.
 enum Program {
     Mongod,
     Secantusd(PathBuf),
@@ -37,7 +37,7 @@ impl Server {
         Self::start_as(true).await
     }
 
-    /// One that is no replica set, and knows no transactions.
+    /// A server that is no replica set, and knows no transactions.
     pub async fn start_standalone() -> Self {
         Self::start_as(false).await
     }
@@ -58,11 +58,11 @@ impl Server {
         server
     }
 
-    /// Starts it again where it was, and returns when it answers.
+    /// Starts the server again on its data and port, and returns when it answers.
     pub async fn run(&mut self) {
         let mut command = Command::new("sh");
-        // It lives as long as somebody holds the other end of its standard input: a server that all
-        // tests share ends with their process.
+        // The server lives as long as another process holds the other end of its standard input: a
+        // server that all tests share ends with their process.
         command.args(["-c", r#""$@" & cat; kill -9 $!; wait"#, "sh"]);
         match self.program {
             Program::Mongod => {
@@ -96,12 +96,12 @@ impl Server {
         if let (Program::Mongod, true) = (self.program, self.is_replica_set) {
             let host = format!("127.0.0.1:{}", self.port);
             let members = doc! { "_id": "rs", "members": [{ "_id": 0, "host": host }] };
-            // One that was started again has been told before.
+            // A server that was started again has its configuration already.
             let _ = admin.run_command(doc! { "replSetInitiate": members }).await;
         }
     }
 
-    /// Ends it as a power cut does.
+    /// Ends the server as a power cut does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             drop(child.stdin.take());

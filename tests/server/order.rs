@@ -1,4 +1,4 @@
-//! Nothing is lost, and everybody sees one and the same order.
+//! No message is lost, and all clients see the same order.
 
 use std::collections::HashSet;
 
@@ -64,7 +64,7 @@ async fn two_hundred_messages_of_one_socket_keep_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ten_sockets_that_write_at_once_see_one_order_and_it_is_historys() {
+async fn ten_sockets_that_write_at_once_see_the_order_of_the_history() {
     const SOCKETS: usize = 10;
     const EACH: usize = 50;
     let server = Server::start().await;
@@ -138,7 +138,7 @@ async fn every_answer_comes_in_the_order_of_the_events() {
         }
     }
     assert_eq!(answers.iter().map(|(id, _)| *id).collect::<Vec<_>>(), asked);
-    // The second join came after the message: it is in the history.
+    // The second join comes after the message, so the message is in the history.
     assert_eq!(answers[3].1["messages"].as_array().unwrap().len(), 1);
 }
 

@@ -1,4 +1,4 @@
-//! MongoDB goes away and comes back: nothing that was confirmed is lost, doubled or out of order.
+//! MongoDB goes away and returns: no confirmed message is lost, doubled or out of order.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -57,7 +57,7 @@ fn contents(documents: &[Document]) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "slow"]
-async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
+async fn messages_sent_while_mongodb_is_away_are_stored_when_it_returns() {
     let mut mongodb = mongo::Server::start().await;
     let uri = mongodb.uri("chat");
     let server = on(uri.clone()).await;
@@ -69,18 +69,18 @@ async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
     let before = within(bob.event("receive-message")).await.unwrap();
 
     mongodb.kill();
-    // The first event waits until it is clear that nobody answers; the next ones do not.
+    // The first event waits until MongoDB counts as away; the next ones do not.
     let sent = send(&mut alice, "c1", "meanwhile").await;
     assert_eq!(sent["ok"], true, "{sent}");
     assert_eq!(within(bob.event("receive-message")).await.unwrap()["content"], "meanwhile");
     assert_eq!(within(alice.event("message-delivered")).await.unwrap()["status"], "delivered");
-    // One conversation begins, and a stranger is still kept out of the one that is known.
+    // One conversation begins, and a stranger still has no access to the known one.
     assert_eq!(send(&mut alice, "c2", "new").await["ok"], true);
     let mut mallory = server.user("mallory").await;
     let refused =
         within(mallory.ask("join-conversation", json!({ "conversationId": "c1" }))).await.unwrap();
     assert_eq!(refused["error"]["code"], "not_a_participant");
-    // Whoever comes into an open room is in it.
+    // A user who joins an open room becomes a participant.
     let joined = within(mallory.ask("join-conversation", json!({ "conversationId": "lobby" })))
         .await
         .unwrap();
@@ -88,7 +88,7 @@ async fn what_is_said_while_mongodb_is_away_is_there_when_it_is_back() {
     let said = json!({ "conversationId": "lobby", "message": "Hello" });
     assert_eq!(within(alice.ask("send-message", said)).await.unwrap()["ok"], true);
     within(mallory.event("receive-message")).await.unwrap();
-    // History is what the outbox has, and says so; receipts go their way.
+    // The history is that of the outbox, and says so; receipts go on.
     let joined =
         within(bob.ask("join-conversation", json!({ "conversationId": "c1" }))).await.unwrap();
     assert_eq!(joined["partial"], true);
@@ -151,7 +151,7 @@ async fn a_server_starts_without_mongodb_and_survives_its_own_death_too() {
     let read = within(bob.ask("mark-as-read", read)).await.unwrap();
     assert_eq!(read["messageIds"].as_array().unwrap().len(), 2);
     server.kill();
-    // The same again: what was confirmed is known, and a retry finds it.
+    // The second start on the outbox knows the confirmed messages, and a retry finds them.
     let server = start();
     write(&server, ["2", "3"]).await;
     assert_eq!(history(&server.url, "c1", "bob").await.len(), 3);
@@ -251,7 +251,7 @@ async fn everything_is_killed_in_the_middle_of_traffic_and_every_confirmed_messa
 #[ignore = "slow"]
 async fn a_database_that_accepts_and_never_answers_is_away_after_five_seconds() {
     let mongodb = mongo::Server::start().await;
-    // Passes everything on until it stalls.
+    // The proxy passes everything on until it stalls.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = listener.local_addr().unwrap();
     let port = mongodb.port();
@@ -300,7 +300,7 @@ async fn a_document_that_mongodb_refuses_is_set_aside_and_the_others_pass() {
 
     let server = on(uri.clone()).await;
     let mut alice = server.user("alice").await;
-    // While it answers, the refusal is the sender's to know.
+    // While MongoDB answers, the sender gets the refusal.
     assert_eq!(send(&mut alice, "c1", "poison").await["error"]["code"], "storage_unavailable");
     assert_eq!(send(&mut alice, "c1", "1").await["ok"], true);
     mongodb.kill();
@@ -320,7 +320,7 @@ async fn a_document_that_mongodb_refuses_is_set_aside_and_the_others_pass() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "slow"]
-async fn a_message_into_somebody_elses_conversation_is_set_aside_when_mongodb_tells() {
+async fn a_message_to_a_foreign_conversation_is_set_aside_when_mongodb_returns() {
     let mut mongodb = mongo::Server::start().await;
     let uri = mongodb.uri("chat");
     let server = on(uri.clone()).await;
@@ -328,7 +328,7 @@ async fn a_message_into_somebody_elses_conversation_is_set_aside_when_mongodb_te
     assert_eq!(send(&mut alice, "c1", "Between us").await["ok"], true);
     let directory = server.stop().await;
     mongodb.kill();
-    // A server that was started without MongoDB does not know the conversation.
+    // A server that started without MongoDB does not know the conversation.
     let server = on_in(uri.clone(), directory).await;
     let mut mallory = server.user("mallory").await;
     assert_eq!(send(&mut mallory, "c1", "Let me in").await["ok"], true);
@@ -360,7 +360,7 @@ async fn a_server_that_is_no_replica_set_will_do() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "slow"]
-async fn where_tokens_are_needed_nobody_gets_into_a_conversation_that_cannot_be_looked_up() {
+async fn with_tokens_a_conversation_that_cannot_be_looked_up_is_refused() {
     const SECRET: &str = "a-secret-that-is-longer-than-32-bytes";
     let mut mongodb = mongo::Server::start().await;
     let settings = Settings {

@@ -1,4 +1,4 @@
-//! A client that only ever polls, over HTTP as it is.
+//! A client that only polls, in plain HTTP.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ impl Poller {
         self.packet(&format!("43{id}")).await
     }
 
-    /// The arguments of the next packet that begins like this. Others are kept.
+    /// The arguments of the next packet with this start. Others are kept.
     pub async fn packet(&mut self, start: &str) -> Value {
         loop {
             if let Some(index) = self.arrived.iter().position(|packet| packet.starts_with(start)) {

@@ -1,4 +1,4 @@
-//! The binary as an operator meets it: what it refuses, and how it stops.
+//! The binary from the operator's side: its refusals, and its end.
 
 use std::{
     fs::Permissions,
@@ -52,7 +52,7 @@ impl Process {
         Self::spawn(command.env("MONGODB_URI", uri), "0")
     }
 
-    /// Starts with files that may not grow over `blocks` of 512 bytes, as on a disk that is full.
+    /// Starts with files that may not grow over `blocks` of 512 bytes, as on a full disk.
     pub fn start_with_little_space(directory: &Path, blocks: usize) -> Self {
         let mut shell = Command::new("sh");
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {BINARY}");
@@ -86,7 +86,7 @@ impl Process {
             }
         };
         let url = format!("http://{address}");
-        // The server must be able to go on writing its log.
+        // The server must be able to continue its log.
         let reading = written.clone();
         std::thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
@@ -98,13 +98,13 @@ impl Process {
         Self { url, child, log: written }
     }
 
-    /// What the server has logged so far.
+    /// The log of the server so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Resolves when nobody is connected any more, and nothing is left that waits for somebody:
-    /// a session that never connects has 20 s, a request's head 30 s.
+    /// Resolves when no client is connected any more, and no connection waits for a client: a
+    /// session that never connects has 20 s, a request's head 30 s.
     pub async fn is_left_by_all(&self) {
         within(async {
             loop {
@@ -124,26 +124,26 @@ impl Process {
             targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
         };
         let begun = Instant::now();
-        // The listener, the one of this test, and the process's own.
+        // The remaining sockets are the listener, the one of this test, and the process's own.
         while open() > 8 {
             assert!(begun.elapsed() < Duration::from_secs(60), "{} sockets stay open", open());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// The memory that the process has at the moment, in bytes.
+    /// The current memory of the process, in bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
     }
 
-    /// Ends it as a power cut does.
+    /// Ends the server as a power cut does.
     pub fn kill(self) {
         drop(self);
     }
 
-    /// Ends it as a platform does.
+    /// Ends the server as a platform does.
     pub fn stop(mut self) {
         self.signal("-TERM");
         assert!(self.child.wait().unwrap().success());
@@ -156,7 +156,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Also a test that fails leaves no server behind.
+    /// A test that fails leaves no server behind either.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -169,7 +169,7 @@ fn command(directory: &Path) -> Command {
     command
 }
 
-/// Runs what is expected to refuse to start, and returns its one line.
+/// Runs a command that must refuse to start, and returns its one line.
 fn refusal(command: &mut Command) -> String {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let started_at = Instant::now();
@@ -379,7 +379,7 @@ fn on_a_platform_the_server_listens_to_all() {
 }
 
 #[test]
-fn the_start_tells_the_address_the_storage_and_the_mode() {
+fn the_start_shows_the_address_the_storage_and_the_mode() {
     let directory = tempfile::tempdir().unwrap();
     let greeting = |settings: &[(&str, &str)], line_count| {
         let mut command = command(directory.path());
@@ -414,8 +414,8 @@ fn a_file_that_is_not_writable_is_named() {
         |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     mode(directory.path(), 0o755);
     mode(&path, 0o444);
-    // Modes mean nothing to root: the server is started as somebody else. It runs from a copy,
-    // because the build directory may not be open to everybody.
+    // Modes mean nothing to root, so another user starts the server. It runs from a copy, because
+    // the build directory may not be open to every user.
     let binary = directory.path().join("radio-istic");
     std::fs::copy(BINARY, &binary).unwrap();
     mode(&binary, 0o755);
@@ -476,7 +476,8 @@ async fn both_signals_stop_the_server_in_order_under_load() {
                         Err(_) => break,
                     }
                 }
-                // It was the transport that ended: after a goodbye clients would not come back.
+                // The transport has ended: clients would not reconnect after a Socket.IO
+                // disconnect.
                 while let Ok(Some(received)) = client.receive().await {
                     assert_ne!(received, Received::Disconnected);
                 }

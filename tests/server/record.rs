@@ -22,7 +22,7 @@ impl Recorder {
     fn start(server: &str, output: &str) -> Self {
         let mut child = Command::new(BINARY)
             .args(["record", "--listen", "127.0.0.1:0", "--url", server, "--output", output])
-            // Which answer belongs to which step is told by the clock, and tests run side by side.
+            // The recorder assigns answers to steps by the clock, and tests run side by side.
             .args(["--quiet", "400ms"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -49,7 +49,7 @@ impl Drop for Recorder {
     }
 }
 
-/// Records what the official clients say, and plays it.
+/// Records the official clients, and plays the recording.
 fn plays_the_same(transports: &str) {
     let mut node = node();
     let directory = tempfile::tempdir().unwrap();
@@ -61,7 +61,11 @@ fn plays_the_same(transports: &str) {
     assert!(session.status.success(), "{}", String::from_utf8_lossy(&session.stderr));
     let started_at = Instant::now();
     while !std::fs::read_to_string(output).unwrap().contains("last vanishes") {
-        assert!(started_at.elapsed() < 3 * PATIENCE, "{}", std::fs::read_to_string(output).unwrap());
+        assert!(
+            started_at.elapsed() < 3 * PATIENCE,
+            "{}",
+            std::fs::read_to_string(output).unwrap()
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     recorder.stop();
@@ -120,7 +124,7 @@ fn no_file_is_overwritten() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(node), ignore = "needs Node and `npm ci` in tests/js")]
-async fn what_is_not_recorded_passes_all_the_same() {
+async fn unrecorded_traffic_passes_too() {
     let directory = tempfile::tempdir().unwrap();
     let server = Process::start(directory.path());
     let output = directory.path().join("recorded.txt");
@@ -134,14 +138,14 @@ async fn what_is_not_recorded_passes_all_the_same() {
         bundle.headers()["content-type"].to_str().unwrap().starts_with("application/javascript")
     );
     assert!(bundle.text().await.unwrap().contains("Socket.IO"));
-    // A page that the proxy serves is one of the server's own; one of anybody else's is not.
+    // A page that the proxy serves is one of the server's own; another page is not.
     let handshake = |origin: String| {
         let url = format!("{}/socket.io/?EIO=4&transport=polling", recorder.url);
         reqwest::Client::new().get(url).header("Origin", origin).send()
     };
     assert_eq!(handshake(recorder.url.clone()).await.unwrap().status(), 200);
     assert_eq!(handshake("https://evil.example".into()).await.unwrap().status(), 403);
-    // Clients of Socket.IO v2 talk through it, though nothing of theirs is written down.
+    // Clients of Socket.IO v2 work through the recorder, though it records nothing of theirs.
     let mut node = node();
     node.args(["talk.js", &recorder.url, "socket.io-client-v2", "polling,websocket"]);
     let talked = tokio::task::spawn_blocking(move || node.output().unwrap()).await.unwrap();

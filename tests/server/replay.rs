@@ -1,4 +1,4 @@
-//! `radio-istic replay`: what it prints, its exit codes, and that it says the same every time.
+//! `radio-istic replay`: its output, its exit codes, and the same result every time.
 
 use std::{
     collections::BTreeMap,
@@ -50,7 +50,7 @@ fn talk() -> String {
 }
 
 #[test]
-fn a_transcript_is_compared_with_what_happens() {
+fn a_transcript_is_compared_with_the_received_events() {
     let (code, stdout, stderr) = run(&[TALK]);
     assert_eq!((code, &*stdout), (0, &*format!("same {TALK}\n")), "{stderr}");
 }
@@ -92,14 +92,14 @@ fn a_changed_answer_is_named_by_line_and_field() {
         }])
     );
 
-    // Without a word about colours there are some on a terminal; here somebody asks for them.
+    // Colours appear on a terminal by default; the test requests them.
     let mut coloured = replay_command(&[path]);
     let Output { stdout, .. } = coloured.env("CLICOLOR_FORCE", "1").output().unwrap();
     assert!(String::from_utf8(stdout).unwrap().contains("\x1b[31m-"));
 }
 
 #[test]
-fn what_happened_is_accepted_into_the_file() {
+fn received_events_are_accepted_into_the_file() {
     let script: String = talk()
         .lines()
         .filter(|line| !line.starts_with(' '))
@@ -113,7 +113,7 @@ fn what_happened_is_accepted_into_the_file() {
     assert_eq!((code, stdout), (0, format!("accepted {path}\n")));
     assert_eq!(std::fs::read_to_string(path).unwrap(), talk());
 
-    // What somebody has written differently, and means the same, stays.
+    // An answer that is formatted differently, and means the same, stays.
     let spread = talk().replacen(
         r#"  alice < ack {"ok":true,...conversation-history}"#,
         "  alice < ack {\n    \"ok\": true, \"conversationId\": \"c1\",\n    \"messages\": [], \"hasMore\": false\n  }",
@@ -127,7 +127,7 @@ fn what_happened_is_accepted_into_the_file() {
 }
 
 #[test]
-fn what_does_not_go_on_is_told() {
+fn the_output_names_the_step_that_stops_a_conversation() {
     let cases = [
         ("a connects\na awaits x within 50ms\n", "line 2: a received no x within 50ms"),
         ("a connects\na disconnects\na > x\n", "line 3: a is not connected"),
@@ -241,7 +241,7 @@ alice > authenticate {"id":"alice","name":"Alice"}
 
 #[test]
 #[ignore = "slow"]
-fn whatever_another_server_does_is_written_down() {
+fn the_answers_of_another_server_are_compared_on_both_transports() {
     let server = PlainServer::start();
     let (code, stdout, stderr) = run(&["tests/replay/plain-server.txt", "--url", &server.url]);
     assert_eq!(code, 0, "{stdout}{stderr}");
@@ -255,7 +255,7 @@ fn whatever_another_server_does_is_written_down() {
 
 #[test]
 #[ignore = "slow"]
-fn an_acknowledgement_is_waited_for_also_where_the_clock_ends_a_step() {
+fn a_step_that_ends_by_the_clock_waits_for_its_acknowledgement() {
     let server = PlainServer::start();
     let talk = "a connects\na ? ponder\n  a < ack \"late\"\na > roll 6 \"one\"\n  \
                 a < rolled {\"sides\":6,\"label\":\"one\"} \"for certain\"\n";
@@ -265,15 +265,15 @@ fn an_acknowledgement_is_waited_for_also_where_the_clock_ends_a_step() {
     assert_eq!((code, stdout), (0, format!("same {path}\n")));
 }
 
-/// `REPLAYS` times, or a few, every conversation on each storage and transport, many at once.
+/// Plays every conversation on each storage and transport, `REPLAYS` times or a few, many at once.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow"]
 async fn every_replay_says_the_same() {
     let times = std::env::var("REPLAYS").map_or(2, |times| times.parse().unwrap());
     let polling = Stage { transport: TransportKind::Polling, ..Stage::own() };
     let mongodb = on_mongodb().await;
-    // Each with how many may be played at once: the pollers wait for the heartbeat of one that has
-    // vanished, and they all share a MongoDB server.
+    // The numbers limit the replays at once: the pollers wait for the heartbeat of a client that
+    // has vanished, and the replays on MongoDB share a server.
     let servers = [(Stage::own(), 10), (polling, 100), (mongodb, 10)]
         .map(|(server, at_once)| (server, Arc::new(Semaphore::new(at_once))));
     let mut replays = tokio::task::JoinSet::new();

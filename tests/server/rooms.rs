@@ -68,7 +68,7 @@ fn used(source: &str) -> Vec<String> {
     used
 }
 
-/// What stands in the wrong order, as `file: room`.
+/// The uses in the wrong order, as `file: room`.
 fn violations(place_of: impl Fn(&str) -> Option<usize>) -> (Vec<String>, usize) {
     let source = package("src");
     let mut files = Vec::new();
@@ -103,7 +103,7 @@ fn no_room_uses_one_after_it() {
 
 #[test]
 fn an_arrow_that_points_back_would_be_seen() {
-    // With the order reversed, nearly all do.
+    // With the order reversed, nearly all uses are in the wrong order.
     let (violations, _) = violations(|room| ROOMS.iter().rev().position(|other| *other == room));
     for seen in ["commit/mod.rs: storage", "outlet/mod.rs: net", "events/users.rs: contract"] {
         assert!(violations.iter().any(|violation| violation == seen), "{seen}: {violations:#?}");

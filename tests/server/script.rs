@@ -1,4 +1,4 @@
-//! The grammar of conversation files, with files that nobody has thought of.
+//! The grammar of conversation files, with random files.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ fn read(text: &str) -> Vec<Content> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(contents in contents()) {
+    fn any_written_file_is_read_unchanged(contents in contents()) {
         let text: String = contents.iter().map(|content| format!("{content}\n")).collect();
         prop_assert_eq!(read(&text), contents);
     }

@@ -1,10 +1,10 @@
-//! The table of settings, and the places that tell of it.
+//! The table of settings, and the files that describe it.
 
 use radio_istic::config::{Setting, Settings};
 
 use crate::support::package;
 
-/// Accepted and ignored, and therefore shown nowhere.
+/// The server accepts and ignores this variable, so no file shows it.
 const HIDDEN: &str = "NODE_ENV";
 
 fn shown() -> impl Iterator<Item = &'static Setting> {

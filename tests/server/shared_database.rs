@@ -1,5 +1,5 @@
-//! The database is another backend's as well: its documents are read as they are, and what is
-//! unknown in them stays.
+//! The database is another backend's as well: the server reads its documents as they are, and keeps
+//! unknown fields.
 
 use futures_util::FutureExt;
 use mongodb::{
@@ -35,7 +35,7 @@ fn collection(shared: &Shared, name: &str) -> Collection<Document> {
     shared.database.collection(name)
 }
 
-/// What Mongoose has written: two users and their conversation.
+/// Documents of Mongoose: two users and their conversation.
 async fn fixtures(shared: &Shared) {
     let users = [
         doc! { "_id": oid(ALICE), "name": "Alice", "email": "alice@example.com", "avatar": "/alice.jpg",
@@ -49,12 +49,12 @@ async fn fixtures(shared: &Shared) {
     };
     collection(shared, "conversations").insert_one(conversation).await.unwrap();
     let messages = [
-        // All that Mongoose writes.
+        // A message with all fields of Mongoose.
         doc! { "_id": oid("65f000000000000000000011"), "conversation": oid(CONVERSATION), "sender": oid(ALICE),
         "senderName": "Alice then", "senderAvatar": Bson::Null, "content": "First", "type": "text",
         "readBy": [{ "_id": ObjectId::new(), "user": oid(BOB), "readAt": date(9) }], "isDeleted": false,
         "createdAt": date(1), "updatedAt": date(1), "__v": 0, "mood": "good" },
-        // As little as there can be, read by plain ids.
+        // A message with as few fields as possible, read by plain ids.
         doc! { "_id": oid("65f000000000000000000012"), "conversation": oid(CONVERSATION), "sender": ALICE,
         "content": "Second", "readBy": [oid(BOB), "carol"], "createdAt": date(2) },
         doc! { "_id": oid("65f000000000000000000013"), "conversation": oid(CONVERSATION), "sender": oid(ALICE),
@@ -67,7 +67,7 @@ async fn fixtures(shared: &Shared) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
-async fn what_mongoose_wrote_is_read_and_what_is_unknown_stays() {
+async fn documents_of_mongoose_are_read_and_unknown_fields_stay() {
     let shared = Shared::new().await;
     fixtures(&shared).await;
     let server = start(&shared).await;
@@ -112,7 +112,7 @@ async fn what_mongoose_wrote_is_read_and_what_is_unknown_stays() {
         (&json!("Second"), &json!(true))
     );
 
-    // Only the third one is news to Bob.
+    // Only the third message is unread for Bob.
     let read =
         within(bob.ask("mark-as-read", json!({ "conversationId": CONVERSATION }))).await.unwrap();
     assert_eq!(read["messageIds"], json!(["65f000000000000000000013"]));
@@ -139,7 +139,7 @@ async fn what_mongoose_wrote_is_read_and_what_is_unknown_stays() {
     let unread = conversation.get_document("unreadCount").unwrap();
     assert_eq!((unread.get_i32(ALICE).unwrap(), unread.get_i32(BOB).unwrap()), (1, 0));
 
-    // The new one has Mongoose's shape.
+    // The new message has Mongoose's shape.
     let mut fourth =
         collection(&shared, "messages").find_one(doc! { "_id": id }).await.unwrap().unwrap();
     assert!(fourth.get_datetime("createdAt").is_ok() && fourth.get_datetime("updatedAt").is_ok());
@@ -154,7 +154,7 @@ async fn what_mongoose_wrote_is_read_and_what_is_unknown_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
-async fn users_have_their_status_and_nobody_is_made_up() {
+async fn users_have_their_status_and_no_user_is_made_up() {
     let shared = Shared::new().await;
     fixtures(&shared).await;
     let users = collection(&shared, "users");
@@ -183,13 +183,13 @@ async fn users_have_their_status_and_nobody_is_made_up() {
     assert!(status("offline").await.get_datetime("lastSeen").is_ok());
     assert_eq!(users.count_documents(doc! {}).await.unwrap(), 2);
 
-    // One that stops in order leaves nobody online.
+    // A server that stops in order leaves no user online.
     let _alice = server.user(ALICE).await;
     status("online").await;
     let directory = server.stop().await;
     status("offline").await;
 
-    // One that dies does. The next one puts it right.
+    // A server that dies leaves users online. The next one corrects it.
     let process = crate::process::Process::start_on_mongodb(directory.path(), &shared.uri);
     let mut alice = within(radio_istic::client::Client::connect(&process.url)).await.unwrap();
     within(alice.ask("authenticate", json!({ "id": ALICE }))).await.unwrap();
@@ -234,7 +234,7 @@ async fn two_servers_that_write_to_one_conversation_count_right() {
         conversation.get_datetime("lastMessageAt").unwrap(),
         newest.get_datetime("createdAt").unwrap()
     );
-    // What the other backend changes holds at once.
+    // A change of the other backend takes effect at once.
     let remove = doc! { "$pull": { "participants": "founder" } };
     collection(&shared, "conversations").update_one(doc! {}, remove).await.unwrap();
     let message = json!({ "conversationId": "c1", "message": "Too late" });
@@ -244,7 +244,7 @@ async fn two_servers_that_write_to_one_conversation_count_right() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(mongodb), ignore = "needs MongoDB or Python 3")]
-async fn who_is_removed_from_a_conversation_hears_nothing_of_it_any_more() {
+async fn a_removed_participant_receives_no_more_events() {
     let shared = Shared::new().await;
     let server = start(&shared).await;
     let mut alice = server.user("alice").await;
@@ -272,7 +272,7 @@ async fn who_is_removed_from_a_conversation_hears_nothing_of_it_any_more() {
     }
     let list = within(bob.ask("list-conversations", json!({}))).await.unwrap();
     assert_eq!(list["conversations"], json!([]));
-    // The answer above comes behind all that Bob was sent.
+    // The answer above arrives after all that was sent to Bob.
     let about_it = ["receive-message", "user-typing", "messages-read"];
     let mut heard = Vec::new();
     while let Some(Ok(Some(received))) = bob.receive().now_or_never() {
@@ -332,7 +332,7 @@ async fn every_legal_id_works_everywhere() {
 async fn the_reads_have_their_indexes() {
     let shared = Shared::new().await;
     let server = start(&shared).await;
-    // It listens when the database is prepared.
+    // The server listens once the database is prepared.
     let _alice = server.user("alice").await;
     let names = collection(&shared, "messages").list_index_names().await.unwrap();
     for index in ["conversation_1_createdAt_1", "conversation_1_createdAt_1__id_1"] {

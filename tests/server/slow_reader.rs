@@ -1,4 +1,4 @@
-//! A client that stops reading loses its connection, never a message, and disturbs nobody.
+//! A client that stops reading loses its connection, never a message, and disturbs no other client.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ async fn a_websocket_that_is_not_read_is_closed_and_catches_up() {
     let mut sleeper = server.user("sleeper").await;
     within(sleeper.ask("join-conversation", json!({ "conversationId": "room" }))).await.unwrap();
 
-    // The sleeper does not read from here on. What is sent is more than its buffers take.
+    // The sleeper does not read from here on. The messages are more than its buffers hold.
     let long = "🎉".repeat(10_000);
     let (sent, received) = tokio::join!(send(&mut alice, 900, &long), async {
         let mut received = Vec::new();
@@ -48,7 +48,7 @@ async fn a_websocket_that_is_not_read_is_closed_and_catches_up() {
     assert_eq!(received, sent, "the reader got everything");
     server.health(|health| health["connections"] == 2).await;
 
-    // The sleeper wakes up: its transport is gone, without a goodbye after which it would stay away.
+    // The sleeper wakes up: its transport is gone, without a disconnect, so the client reconnects.
     while let Ok(Some(received)) = within(sleeper.receive()).await {
         assert_ne!(received, radio_istic::client::Received::Disconnected);
     }
@@ -70,7 +70,7 @@ async fn a_websocket_that_is_not_read_is_closed_and_catches_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "slow"]
-async fn a_poller_that_does_not_come_back_is_put_out() {
+async fn a_poller_that_does_not_return_is_disconnected() {
     let server = Server::start().await;
     let mut alice = server.user("alice").await;
     send(&mut alice, 1, "first").await;
@@ -84,12 +84,12 @@ async fn a_poller_that_does_not_come_back_is_put_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_asks_for_much_gets_it_as_fast_as_they_take_it() {
+async fn a_client_that_requests_much_gets_it_as_fast_as_it_reads() {
     let server = Server::start().await;
     let mut alice = server.user("alice").await;
     send(&mut alice, 100, &"🎉".repeat(10_000)).await;
     let mut glutton = Poller::connect(&server.url).await;
-    // Each answer has eight megabytes: more than a reader may be behind, all together.
+    // Each answer has eight megabytes: together they are more than the limit of unsent bytes.
     for number in 1..=5 {
         let join = json!(["join-conversation", { "conversationId": "room", "userId": "glutton" }]);
         glutton.post(&format!("42{number}{join}")).await;
@@ -105,7 +105,7 @@ async fn too_many_events_at_once_close_the_connection() {
     let server = Server::start().await;
     let mut alice = server.user("alice").await;
     let mut flooder = server.client().await;
-    // A flood that waits behind a read. How much of it is taken before the answer differs.
+    // The flood waits after a read. The amount that is taken before the answer differs.
     let flood = async {
         for _ in 0..100_000 {
             let request = json!({ "conversationId": "c1", "userId": "flooder" });

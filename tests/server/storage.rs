@@ -1,4 +1,4 @@
-//! What the server relies on, whatever it stores in: one check a rule, each on every engine.
+//! The rules for every storage: one check for each rule, each on every engine.
 
 use std::sync::Arc;
 
@@ -47,13 +47,13 @@ macro_rules! checks {
 checks! {
     a_batch_is_stored_in_its_order_also_within_one_millisecond,
     pages_stand_next_to_their_cursor,
-    what_exists_is_found_and_nothing_else,
+    only_existing_entries_are_found,
     a_retry_is_found_by_its_key,
-    what_others_wrote_is_unread_until_it_is_marked,
+    messages_of_others_are_unread_until_they_are_marked,
     marking_resets_the_unread_count,
     a_batch_is_stored_as_a_whole_or_not_at_all,
     an_open_room_counts_nothing_and_lists_its_participants_in_their_order,
-    a_list_goes_on_behind_a_conversation_of_the_users,
+    a_list_continues_after_a_conversation_of_the_user,
     participants_are_told_up_to_a_limit,
 }
 
@@ -73,7 +73,7 @@ async fn pages_stand_next_to_their_cursor(db: Db) {
     assert_eq!(page(Window::After(messages[0].id), 1).await, (texts(&["2"]), true));
 }
 
-async fn what_exists_is_found_and_nothing_else(mut db: Db) {
+async fn only_existing_entries_are_found(mut db: Db) {
     let (two, messages) = db.two_people_talk().await;
     let unknown = db.message("c1", "alice", "never stored");
     let found = db
@@ -106,7 +106,7 @@ async fn a_retry_is_found_by_its_key(db: Db) {
     assert_eq!(found.sent[&key("2")].id, messages[1].id);
 }
 
-async fn what_others_wrote_is_unread_until_it_is_marked(db: Db) {
+async fn messages_of_others_are_unread_until_they_are_marked(db: Db) {
     let (_, messages) = db.two_people_talk().await;
     let ids = messages.each_ref().map(|message| message.id);
     assert_eq!(db.unread_by("bob", &[ids[1]]).await, [ids[1]]);
@@ -151,7 +151,7 @@ async fn an_open_room_counts_nothing_and_lists_its_participants_in_their_order(m
     assert_eq!(participants, ["carol", "bob", "alice"]);
 }
 
-async fn a_list_goes_on_behind_a_conversation_of_the_users(mut db: Db) {
+async fn a_list_continues_after_a_conversation_of_the_user(mut db: Db) {
     let (_, messages) = db.two_people_talk().await;
     db.a_room_opens().await;
     let first = db.list("bob", None, PageLimit::new(1)).await.unwrap();
@@ -201,7 +201,7 @@ fn send(message: Message, audience: &Conversation) -> Write {
 }
 
 impl Db {
-    /// A message that nobody has stored. All are of one millisecond.
+    /// A message that is not stored yet. All have the same millisecond.
     fn message(&mut self, conversation: &str, sender: &str, content: &str) -> Message {
         let message_id = MessageId::following(self.last, NOW, [1, 2, 3, 4, 5]);
         self.last = Some(message_id);
@@ -240,7 +240,7 @@ impl Db {
     async fn a_room_opens(&mut self) {
         let kind = Kind::Open;
         let room = Conversation::new(kind, [id("carol")]);
-        // Behind the messages of `two_people_talk`.
+        // The ids come after the messages of `two_people_talk`.
         for _ in 0..3 {
             self.message("room", "carol", "made for its id");
         }

@@ -1,4 +1,4 @@
-//! A server for a test, and what tests ask of it.
+//! A server for a test, and helpers to query it.
 
 use std::{future::Future, path::Path, time::Duration};
 
@@ -26,14 +26,14 @@ impl Server {
         Self::start_in(tempfile::tempdir().unwrap()).await
     }
 
-    /// Starts on the file in `directory`, which another server may have left there.
+    /// Starts on the file in `directory`, which an earlier server may have left there.
     pub async fn start_in(directory: TempDir) -> Self {
         Self::start_with(directory, Settings::default()).await
     }
 
     pub async fn start_with(directory: TempDir, settings: Settings) -> Self {
         let path = directory.path().join("chat.db").to_str().unwrap().to_owned();
-        // Most tests are faster than people.
+        // Most tests send faster than people.
         let rate_limit = settings.rate_limit.or(Some("off".into()));
         let settings = Settings { sqlite_path: Some(path), rate_limit, ..settings };
         let config = Config::new(&settings).await.unwrap();
@@ -54,7 +54,7 @@ impl Server {
         within(Client::connect(&self.url)).await.unwrap()
     }
 
-    /// A client that is authenticated as `user`, and has received all that comes of it.
+    /// A client that is authenticated as `user`, and has received all events of that.
     pub async fn user(&self, user: &str) -> Client {
         let mut client = self.client().await;
         let answer = within(client.ask("authenticate", json!({ "id": user }))).await.unwrap();
@@ -74,7 +74,7 @@ impl Server {
         self.directory
     }
 
-    /// `/health`, as soon as it is as wanted.
+    /// `/health`, as soon as it is as `wanted`.
     pub async fn health(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         within(async {
             loop {

@@ -1,4 +1,4 @@
-//! Who gets in where tokens are needed, and for how long.
+//! Access with tokens, and its duration.
 
 use std::{
     process::Command,
@@ -49,14 +49,14 @@ fn carrying(token: &str) -> Options {
     Options { auth: Some(json!({ "token": token })), ..Options::default() }
 }
 
-/// What `authenticate` with this token is answered.
+/// The answer to `authenticate` with this token.
 async fn authenticate(server: &Server, token: &str) -> Value {
     let mut client = server.client().await;
     within(client.ask("authenticate", json!({ "token": token }))).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_kind_of_key_lets_those_in_whom_its_owner_has_signed_and_nobody_else() {
+async fn each_kind_of_key_accepts_the_tokens_of_its_owner_and_no_others() {
     let rsa = EncodingKey::from_rsa_pem(key("rsa").as_bytes()).unwrap();
     let ec = EncodingKey::from_ec_pem(key("ec").as_bytes()).unwrap();
     let ed = EncodingKey::from_ed_pem(key("ed").as_bytes()).unwrap();
@@ -68,7 +68,7 @@ async fn each_kind_of_key_lets_those_in_whom_its_owner_has_signed_and_nobody_els
     ];
     for (name, good) in &tokens {
         let pem = key(name);
-        // A path, the text, and the text as forms that know no line ends have it.
+        // The key as a path, as text, and as text from a form that knows no line ends.
         let path = package(&format!("tests/keys/{name}.pem")).to_str().unwrap().to_owned();
         for key in [path, pem.clone(), pem.replace('\n', "\\n")] {
             let settings = Settings { jwt_public_key: Some(key), ..Settings::default() };
@@ -91,7 +91,7 @@ async fn each_kind_of_key_lets_those_in_whom_its_owner_has_signed_and_nobody_els
 }
 
 #[test]
-fn only_keys_are_taken_that_one_algorithm_is_for() {
+fn only_public_keys_with_a_supported_algorithm_are_accepted() {
     for (name, taken) in
         [("rsa.pub", true), ("ec.pub", true), ("ed.pub", true), ("p384.pub", false)]
     {
@@ -168,9 +168,9 @@ async fn last_words(mut client: Client) -> Vec<Received> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow"]
-async fn a_socket_is_put_out_when_its_token_runs_out_unless_it_brings_a_fresh_one() {
+async fn a_socket_is_disconnected_when_its_token_expires_without_a_fresh_one() {
     let server = with_secret().await;
-    // Good for two seconds more.
+    // The token is valid for two seconds more.
     let old = signed(&json!({ "sub": "alice", "exp": now() - 58 }));
     let fresh = signed(&json!({ "sub": "alice", "exp": now() + 600 }));
     let connect = async |transport| {
@@ -193,7 +193,7 @@ async fn a_socket_is_put_out_when_its_token_runs_out_unless_it_brings_a_fresh_on
         assert_eq!((event.as_str(), &arguments[0]["code"]), ("error", &json!("invalid_token")));
         assert_eq!(arguments[0]["event"], Value::Null);
     }
-    // The others are gone, so the old token has run out.
+    // The other clients are disconnected, so the old token has expired.
     let request = json!({ "conversationId": "lobby" });
     let answer = within(renewed.ask("join-conversation", request)).await.unwrap();
     assert_eq!(answer["ok"], true);
@@ -204,7 +204,7 @@ async fn a_socket_is_put_out_when_its_token_runs_out_unless_it_brings_a_fresh_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_brings_no_token_in_time_is_put_out() {
+async fn a_socket_without_a_token_is_disconnected_in_time() {
     let secret = Some(SECRET.into());
     let mut config = Config::new(&Settings {
         jwt_secret: secret,
@@ -255,13 +255,13 @@ fn header() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_text_that_was_not_signed_is_a_token(text in ".*") {
+    fn unsigned_text_is_never_a_token(text in ".*") {
         let tokens = Tokens::signed_with(SECRET).unwrap();
         prop_assert!(tokens.verify(&text).is_err());
     }
 
     #[test]
-    fn no_parts_that_were_not_signed_are_a_token(
+    fn unsigned_parts_are_never_a_token(
         header in header(),
         claims in ".*",
         signature in proptest::collection::vec(any::<u8>(), 0..40),

@@ -1,4 +1,4 @@
-//! Clients that speak otherwise than ours: polling only, Socket.IO v2, and what is no Socket.IO.
+//! Clients that differ from ours: polling only, Socket.IO v2, and invalid packets.
 
 use futures_util::{SinkExt, StreamExt};
 use reqwest::StatusCode;
@@ -56,7 +56,7 @@ async fn open(server: &Server, version: u8) -> Socket {
     socket
 }
 
-/// The next text, `None` when the server has closed: Engine.IO's `1` announces it.
+/// The next text, `None` after the server has closed: Engine.IO's `1` announces it.
 async fn text(socket: &mut Socket) -> Option<String> {
     loop {
         match within(socket.next()).await? {
@@ -91,7 +91,7 @@ async fn a_socket_io_v2_client_talks_with_a_v4_client() {
 }
 
 #[tokio::test]
-async fn what_is_no_packet_closes_its_connection_and_no_other() {
+async fn an_invalid_packet_closes_its_connection_and_no_other() {
     let server = Server::start().await;
     let mut alice = server.user("alice").await;
     let too_long = format!("42[\"send-message\",{{\"message\":\"{}\"}}]", "x".repeat(1_000_000));

@@ -1,7 +1,7 @@
-//! Decides a batch, event by event, as the ones before left things.
+//! Decides a batch event by event, each on the state that the earlier ones left.
 //!
-//! The [`Planner`] is what the decisions of one batch leave to the next one; [`Decide`] is what one
-//! decision may ask and do.
+//! The [`Planner`] is the state that the decisions of one batch leave to the next one; [`Decide`]
+//! is the interface of one decision.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -22,11 +22,12 @@ pub struct Planner {
     members: Members,
     last_id: Option<MessageId>,
     last_time: Time,
-    /// Tells this server's ids from those that others make in the same second.
+    /// Distinguishes this server's ids from the ids that other servers make in the same second.
     origin: [u8; 5],
-    /// Others change the storage too, so members are looked up for every batch.
+    /// Whether other processes change the storage too. If so, members are looked up for every
+    /// batch.
     is_shared: bool,
-    /// A conversation that cannot be looked up is refused instead of being taken for a new one.
+    /// Whether a conversation that cannot be looked up is refused. If not, it counts as a new one.
     is_strict: bool,
 }
 
@@ -45,7 +46,7 @@ impl Planner {
         }
     }
 
-    /// What has to be found before these events can be decided.
+    /// The look-ups that these events need before they can be decided.
     pub fn lookup<'a>(&self, batch: impl Iterator<Item = (&'a Actor, &'a ClientEvent)>) -> Lookup {
         let mut lookup = Lookup::default();
         for (by, event) in batch {
@@ -84,7 +85,7 @@ impl Planner {
         Plan { writes, outcomes }
     }
 
-    /// Takes back what an event that could not be stored left in memory.
+    /// Forgets the changes in memory of an event that could not be stored.
     pub fn forget(&mut self, event: &ClientEvent) {
         if let Some(conversation) = event.conversation() {
             self.members.forget(conversation);
@@ -92,12 +93,12 @@ impl Planner {
     }
 }
 
-/// What a decision sees of the world, and how it changes it.
+/// The state that a decision sees, and the changes that it makes.
 pub struct Decide<'a> {
     planner: &'a mut Planner,
     found: Found,
     writes: Vec<Write>,
-    /// The database is away, and an unknown conversation may be somebody's there.
+    /// Whether the database is away, where an unknown conversation may exist.
     is_blind: bool,
 }
 
@@ -111,7 +112,7 @@ impl Decide<'_> {
     }
 
     /// Refuses a user who may not take part in the conversation, or not address `recipient` there.
-    /// Anybody may take part in one that nobody has begun.
+    /// Anybody may take part in a conversation that has not begun.
     pub fn check(
         &mut self,
         conversation: &Id,
@@ -126,7 +127,7 @@ impl Decide<'_> {
         }
     }
 
-    /// Whether somebody has begun the conversation.
+    /// Whether the conversation has begun.
     pub fn is_known(&self, conversation: &Id) -> bool {
         self.planner.members.knows(conversation)
     }
@@ -143,14 +144,14 @@ impl Decide<'_> {
         }
     }
 
-    /// Everybody who hears of an event. Its recipient becomes a participant of an open room.
+    /// The receivers of an event. Its recipient becomes a participant of an open room.
     pub fn audience(&mut self, id: &Id, recipient: Option<&Id>) -> Conversation {
         self.add_to_open_room(id, recipient);
         let known = self.planner.members.get(id).cloned();
         known.unwrap_or_else(|| Conversation::unknown(recipient))
     }
 
-    /// `user` waits for a conversation that nobody has begun.
+    /// Notes that `user` waits for a conversation that has not begun.
     pub fn await_beginning(&mut self, conversation: &Id, user: &Id) {
         self.planner.members.await_beginning(conversation, user);
     }
@@ -174,8 +175,8 @@ impl Decide<'_> {
         self.found.sent.get(key)
     }
 
-    /// The messages that `reader` has not read, of those that were looked up. What an event marks
-    /// has to be taken out, for the events after it.
+    /// The looked-up messages that `reader` has not read. An event has to remove the messages that
+    /// it marks, for the events after it.
     pub fn unread(&mut self, conversation: &Id, reader: &Id) -> &mut Unread {
         self.found.unread.entry((conversation.clone(), reader.clone())).or_default()
     }
@@ -188,7 +189,7 @@ impl Decide<'_> {
         (id, time)
     }
 
-    /// Now, and never before an earlier now.
+    /// The current time, never before an earlier result.
     pub fn now(&mut self) -> Time {
         self.planner.last_time = self.planner.last_time.max(Time::now());
         self.planner.last_time

@@ -1,4 +1,4 @@
-//! Events of one batch see what those before them changed.
+//! The events of a batch see the changes of the events before them.
 
 use serde_json::{json, value::to_raw_value};
 
@@ -37,7 +37,7 @@ fn id(text: &str) -> Id {
     text.parse().unwrap()
 }
 
-/// Decides the events in one batch. Nothing is stored before.
+/// Decides the events in one batch, on an empty storage.
 fn decide(batch: &[(Actor, ClientEvent)]) -> Plan {
     let mut planner = Planner::new(None, false, false);
     let events = batch.iter().map(|(by, event)| (by, event));
@@ -54,7 +54,7 @@ fn steps(outcome: &Result<Outcome, Refusal>) -> &[Step] {
 }
 
 #[test]
-fn a_user_who_joins_before_the_conversation_begins_is_not_shown_what_it_turns_out_to_hold() {
+fn a_stranger_who_joins_before_a_conversation_begins_gets_no_history() {
     let Plan { outcomes, .. } = decide(&[
         join("c1", "mallory"),
         send("c1", "alice", Some("bob"), "Only for Bob"),
@@ -80,7 +80,7 @@ fn the_first_message_begins_the_conversation_for_those_after_it() {
 }
 
 #[test]
-fn users_who_wait_for_an_open_room_take_part_in_it_in_the_order_they_came() {
+fn users_who_wait_for_an_open_room_become_participants_in_the_order_they_joined() {
     let Plan { outcomes, writes } = decide(&[
         join("lobby", "bob"),
         join("lobby", "alice"),
@@ -127,7 +127,7 @@ fn marking_all_marks_a_message_of_the_same_batch_and_only_once() {
 }
 
 #[test]
-fn what_an_event_writes_is_what_it_touches() {
+fn an_event_touches_the_conversations_that_it_writes() {
     let Plan { outcomes, .. } = decide(&[
         send("c1", "alice", Some("bob"), "Hello"),
         (by("bob"), event("typing-start", json!({ "conversationId": "c1" }))),

@@ -68,7 +68,7 @@ impl Database {
         Ok(found)
     }
 
-    /// Creates a conversation, unless it is there.
+    /// Creates a conversation, unless it exists.
     pub async fn begin(
         &self,
         session: &mut ClientSession,
@@ -93,7 +93,7 @@ impl Database {
     ) -> DriverResult<()> {
         let users: Vec<_> = users.iter().map(key).collect();
         let update = doc! { "$addToSet": { "participants": { "$each": users } } };
-        // Meanwhile it may turn out to be somebody's own.
+        // The conversation may turn out to be no open room.
         let filter = doc! { "_id": key(conversation), "isOpen": true };
         self.conversations.update_one(filter, update).session(session).await?;
         Ok(())
@@ -130,7 +130,7 @@ impl Database {
         Ok(Some(Page { entries, has_more, is_partial: false }))
     }
 
-    /// The first participants, in the order in which they stand there.
+    /// The first participants, in their order in the document.
     pub async fn participants_of(
         &self,
         conversation: &Id,
@@ -149,7 +149,8 @@ impl Database {
         Ok(participants)
     }
 
-    /// What stands behind the conversation `before` in the user's list; `None` if it is not in it.
+    /// The filter for the conversations after `before` in the user's list; `None` if it is not in
+    /// the list.
     async fn behind(&self, user: &Id, before: &Id) -> DriverResult<Option<Vec<Document>>> {
         let mine = doc! { "_id": key(before), "participants": either(user) };
         let Some(known) = self.conversations.find_one(mine).await? else { return Ok(None) };
@@ -157,7 +158,7 @@ impl Database {
         let same = doc! { "lastMessageAt": &at, "_id": { "$lt": key(before) } };
         let mut behind = vec![doc! { "lastMessageAt": { "$lt": &at } }, same];
         if at != Bson::Null {
-            // Those without a date come last, and are not less than one.
+            // Conversations without a date come last, and are not less than one.
             behind.push(doc! { "lastMessageAt": null });
         }
         Ok(Some(behind))
@@ -191,8 +192,8 @@ fn summary(document: &Document, user: &Id) -> Option<Summary> {
     })
 }
 
-/// What messages change in their conversations: for each, who has how many more to read, and the
-/// last message, unless a later one of another server's is there already.
+/// The changes of conversations by messages: for each, the number of further unread messages by
+/// user, and the last message, unless a later one of another server is there already.
 pub fn activity(messages: &[(&Message, &Conversation)]) -> Vec<Document> {
     let mut by_conversation: HashMap<&Id, Vec<(&Message, &Conversation)>> = HashMap::new();
     for (message, conversation) in messages {

@@ -1,6 +1,6 @@
-//! The connection to MongoDB: collections, indexes, transactions, and which errors mean what.
+//! The connection to MongoDB: collections, indexes, transactions, and the meaning of its errors.
 //!
-//! Every call may fail because the database is away; the caller decides what that means. A batch is
+//! Every call may fail because the database is away; the caller decides how to go on. A batch is
 //! one transaction, so a retry finds all of it or nothing.
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
 /// The database of a connection string that names none.
 const DEFAULT_NAME: &str = "radio-istic";
 
-/// The pause before a new attempt when another server's transaction is in the way.
+/// The pause before a new attempt after a conflict with another server's transaction.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Database {
@@ -33,7 +33,7 @@ pub struct Database {
     pub messages: Collection<Document>,
     pub conversations: Collection<Document>,
     pub users: Collection<Document>,
-    /// False for a single server that is no replica set.
+    /// Whether the server has transactions. False for a single server that is no replica set.
     has_transactions: AtomicBool,
 }
 
@@ -51,7 +51,7 @@ impl Database {
         Ok(Self { client, db, messages, conversations, users, has_transactions })
     }
 
-    /// Asks whether the database answers, and makes the indexes that the reads need.
+    /// Checks that the database answers, and makes the indexes that the reads need.
     pub async fn prepare(&self) -> Result<()> {
         let index = |keys, name: &str, unique: Option<Document>| {
             let options = IndexOptions::builder()
@@ -81,8 +81,8 @@ impl Database {
         for (collection, index) in indexes {
             match collection.create_index(index).await {
                 Ok(_) => {}
-                // The other backend's documents, or the account's rights, do not allow it. The
-                // server works without, if more slowly.
+                // The other backend's documents, or the account's rights, may not allow an index.
+                // The server works without it, if more slowly.
                 Err(error) if is_index_refusal(&error) => {
                     tracing::warn!(collection = collection.name(), %error, "index not made");
                 }
@@ -103,8 +103,8 @@ impl Database {
         })
     }
 
-    /// Makes all of the changes in one transaction. With `may_be_known`, messages that are there
-    /// already are passed over with all that they bring.
+    /// Makes all changes in one transaction. With `may_be_known`, existing messages are skipped
+    /// with all their effects.
     ///
     /// A server that is no replica set knows no transactions. There a batch that breaks off in the
     /// middle may leave an unread count behind; its messages are stored once all the same.
@@ -122,7 +122,7 @@ impl Database {
             if let Err(error) =
                 self.write_in(&mut session, writes, may_be_known, may_be_known).await
             {
-                // The server ends what cannot be aborted.
+                // The server ends a transaction that cannot be aborted.
                 let _ = session.abort_transaction().await;
                 if is_without_transactions(&error) {
                     tracing::warn!("MongoDB is no replica set: changes are not transactions");
@@ -141,7 +141,7 @@ impl Database {
         }
     }
 
-    /// Removes the messages of a batch of which one was refused: each will be tried alone.
+    /// Removes the messages of a batch after the refusal of one: each will be tried alone.
     async fn take_back(&self, writes: &[Write]) -> Result<()> {
         let messages = writes.iter().filter_map(|write| match write {
             Write::Message { message, .. } => Some(object_id(message.id)),
@@ -159,7 +159,7 @@ impl Database {
         may_be_known: bool,
         is_from_outbox: bool,
     ) -> Result<()> {
-        // Messages wait for each other, to go out as one command.
+        // Messages are collected, to go out as one command.
         let mut messages: Vec<(&Message, &Conversation)> = Vec::new();
         for write in writes {
             match write {
@@ -173,7 +173,7 @@ impl Database {
                 Write::Message { message, audience } => messages.push((&**message, audience)),
                 Write::Receipts { conversation, reader, messages: ids, is_all, at } => {
                     self.insert(session, std::mem::take(&mut messages), may_be_known).await?;
-                    // An outbox did not see all messages when the reader meant all of them.
+                    // The reader means all messages, also those that the outbox did not know.
                     let ids = (!(is_from_outbox && *is_all)).then_some(&**ids);
                     self.add_receipts(session, conversation, reader, ids, *at).await?;
                 }
@@ -190,7 +190,7 @@ fn is_index_refusal(error: &Error) -> bool {
         if matches!(command.code, 13 | 67 | 85 | 86 | 11000))
 }
 
-/// Whether MongoDB has refused these documents for good. Everything else may be different later.
+/// Whether MongoDB has refused these documents for good. Any other error may be temporary.
 pub fn is_refusal(error: &Error) -> bool {
     match &*error.kind {
         ErrorKind::InsertMany(error) => {
@@ -208,7 +208,7 @@ pub fn is_refusal(error: &Error) -> bool {
     }
 }
 
-/// Whether another transaction was in the way: a new attempt may succeed at once.
+/// Whether another transaction conflicted: a new attempt may succeed at once.
 fn is_conflict(error: &Error) -> bool {
     const WRITE_CONFLICT: i32 = 112;
     matches!(&*error.kind, ErrorKind::Command(command) if command.code == WRITE_CONFLICT)

@@ -97,13 +97,13 @@ pub fn new_conversation<'a>(
     }
 }
 
-/// In the order in which they stand there.
+/// The participants, in their order in the document.
 pub fn participants(conversation: &Document) -> Vec<Id> {
     conversation.get_array("participants").into_iter().flatten().filter_map(id).collect()
 }
 
-/// A message, with what it lacks still to be filled from `users`: its sender's name is empty, its
-/// avatar `None`.
+/// A message. Values that it lacks come from `users` later: until then its sender's name is empty,
+/// its avatar `None`.
 pub fn message(document: &Document) -> Option<Message> {
     let text = |field| document.get_str(field).ok().map(Arc::<str>::from);
     let message_id = message_id(document.get("_id")?)?;
@@ -122,10 +122,10 @@ pub fn message(document: &Document) -> Option<Message> {
     })
 }
 
-/// A date within the years that ISO 8601 writes with four digits: MongoDB's go further.
+/// A date within the years that ISO 8601 writes with four digits: dates in MongoDB go further.
 fn time(date: DateTime) -> Time {
     const YEAR_1: i64 = -62_135_596_800_000;
-    // A day before its end, so that it is in that year in every time zone.
+    // A day before the end of the year, so that it is in that year in every time zone.
     const END_OF_YEAR_9999: i64 = 253_402_207_200_000;
     Time(date.timestamp_millis().clamp(YEAR_1, END_OF_YEAR_9999))
 }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_count_is_one_field_whatever_their_id() {
+    fn a_users_count_is_one_field_for_any_id() {
         let fields: std::collections::HashSet<_> = ["a.b", "a%2Eb", "$a", "%24a", "ab", "🎉"]
             .map(|user| unread_field(&user.parse().unwrap()))
             .into();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_lacks_all_that_is_optional_is_read() {
+    fn a_message_without_optional_fields_is_read() {
         let sender = ObjectId::parse_str(HEX).unwrap();
         let reader = ObjectId::parse_str("65f0bbbbbbbbbbbbbbbbbbbb").unwrap();
         let message = message(&doc! {

@@ -1,4 +1,4 @@
-//! The two states, and the ways between them.
+//! The two states of the storage, and the transitions between them.
 
 use std::{
     collections::HashMap,
@@ -27,29 +27,29 @@ use crate::{
     },
 };
 
-/// How long a batch of the outbox may take. Nobody waits for it.
+/// The time limit for a batch of the outbox. No client waits for it.
 const PATIENCE_WITH_OUTBOX: Duration = Duration::from_secs(50);
 
-/// How often MongoDB is asked whether it is back.
+/// The interval at which the server tries MongoDB while it is away.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How many changes of the outbox are written at once.
+/// The number of changes of the outbox that are written at once.
 const BATCH: usize = 200;
 
-/// The way to MongoDB, or around it.
+/// The connection to MongoDB, and the outbox beside it.
 pub struct Link {
     pub database: Database,
     outbox: Arc<Outbox>,
     is_away: AtomicBool,
-    /// How often the server has turned to the outbox or back.
+    /// The number of times that the server has turned to the outbox or back.
     turns: AtomicU64,
-    /// Held while a change is made, so that the way back is not taken in the middle of it.
+    /// Held during a change, so that the server does not turn back to MongoDB in the middle of it.
     pub changing: Mutex<()>,
-    /// Held while MongoDB is told of statuses, so that a later one is not overtaken.
+    /// Held while MongoDB gets statuses, so that they keep their order.
     telling: Mutex<()>,
 }
 
-/// A user who came, on a socket, or went.
+/// A user who came online on `socket`, or went offline.
 pub struct StatusChange {
     pub user: Id,
     pub socket: Option<String>,
@@ -57,7 +57,7 @@ pub struct StatusChange {
 }
 
 impl Link {
-    /// Away, until [`Self::come_back`] has succeeded.
+    /// A link that counts as away until [`Self::come_back`] has succeeded.
     pub fn new(database: Database, outbox: Outbox) -> Self {
         Self {
             database,
@@ -69,7 +69,7 @@ impl Link {
         }
     }
 
-    /// How often the server has turned to the outbox or back.
+    /// The number of times that the server has turned to the outbox or back.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Acquire)
     }
@@ -83,7 +83,7 @@ impl Link {
         &self.outbox
     }
 
-    /// Asks the outbox, or changes it, on a thread that may wait for the disk.
+    /// Reads or changes the outbox, on a thread that may wait for the disk.
     pub async fn with_outbox<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Outbox) -> Result<T> + Send + 'static,
@@ -92,7 +92,7 @@ impl Link {
         tokio::task::spawn_blocking(move || work(&outbox)).await?
     }
 
-    /// What MongoDB says, `None` if it is away.
+    /// The answer of MongoDB; `None` if it is away.
     pub async fn ask<T>(
         &self,
         asking: impl Future<Output = mongodb::error::Result<T>>,
@@ -112,7 +112,8 @@ impl Link {
         None
     }
 
-    /// Writes the outbox to MongoDB, if that is there, and turns back to it. An error means: later.
+    /// Writes the outbox to MongoDB, if it answers, and turns back to it. An error means a later
+    /// attempt.
     pub async fn come_back(&self) -> Result<()> {
         timeout(PATIENCE, self.database.prepare()).await??;
         loop {
@@ -121,7 +122,7 @@ impl Link {
                 self.write_to_database(entries).await?;
                 continue;
             }
-            // A change that is being made right now may still go to the outbox.
+            // A change in progress may still go to the outbox.
             let _changing = self.changing.lock().await;
             if self.outbox.pending() == 0 {
                 self.turn(false);
@@ -132,7 +133,7 @@ impl Link {
         self.tell_statuses().await
     }
 
-    /// Tells MongoDB who came and went since it was told the last time.
+    /// Writes the statuses to MongoDB that it does not know yet.
     pub async fn tell_statuses(&self) -> Result<()> {
         let _telling = self.telling.lock().await;
         for status in self.with_outbox(Outbox::untold_statuses).await? {
@@ -142,7 +143,7 @@ impl Link {
                     let user = &status.user;
                     tracing::error!(%user, error = format!("{error:#}"), "status refused");
                 }
-                // It is told on the way back.
+                // The way back to MongoDB writes the status.
                 None => break,
             }
             self.with_outbox(move |outbox| outbox.status_told(&status)).await?;
@@ -150,7 +151,7 @@ impl Link {
         Ok(())
     }
 
-    /// Turns to the outbox, or back. Returns whether it was the other way before.
+    /// Turns to the outbox, or back. Returns whether the state has changed.
     fn turn(&self, away: bool) -> bool {
         let has_turned = self.is_away.swap(away, Ordering::AcqRel) != away;
         if has_turned {
@@ -159,7 +160,7 @@ impl Link {
         has_turned
     }
 
-    /// Writes changes of the outbox in their order. Those that MongoDB refuses for good are set
+    /// Writes changes of the outbox in their order. Changes that MongoDB refuses for good are set
     /// aside.
     async fn write_to_database(&self, entries: Vec<Entry>) -> Result<()> {
         let numbers: Vec<_> = entries.iter().map(|entry| entry.number).collect();
@@ -171,7 +172,7 @@ impl Link {
                 Ok(Err(_)) | Err(_) => {}
             }
         }
-        // Something in it is refused, or it is too much at once: one by one.
+        // MongoDB refuses a change, or the batch is too large: write one by one.
         for entry in entries {
             let refusal = match self.prepare_writes(std::slice::from_ref(&entry)).await? {
                 Some(writes) => {
@@ -192,8 +193,8 @@ impl Link {
         Ok(())
     }
 
-    /// The writes of these changes with the members that MongoDB has; `None` if one of them does
-    /// not belong into its conversation.
+    /// The writes of these changes with the members that MongoDB has; `None` if a change does not
+    /// belong in its conversation.
     async fn prepare_writes(&self, entries: &[Entry]) -> Result<Option<Vec<Write>>> {
         let conversations = entries.iter().filter_map(|entry| entry.write.conversation());
         let lookup =
@@ -239,7 +240,7 @@ impl Link {
     }
 }
 
-/// Comes back to MongoDB whenever it was away, until the server ends.
+/// Returns to MongoDB whenever it was away, until the server ends.
 pub async fn keep_trying(link: Weak<Link>) {
     loop {
         tokio::time::sleep(RETRY).await;
@@ -255,7 +256,7 @@ pub async fn keep_trying(link: Weak<Link>) {
     }
 }
 
-/// Notes who came and went, in order, and tells MongoDB.
+/// Stores status changes in order, and passes them to MongoDB.
 pub async fn note_statuses(link: Weak<Link>, mut changes: UnboundedReceiver<StatusChange>) {
     while let Some(StatusChange { user, socket, at }) = changes.recv().await {
         let Some(link) = link.upgrade() else { return };

@@ -39,7 +39,7 @@ impl Mongo {
 }
 
 impl Database {
-    /// The messages that retries were stored as before.
+    /// The messages that earlier tries of retries stored.
     pub async fn find_sent(
         &self,
         keys: &HashSet<SentKey>,
@@ -64,7 +64,7 @@ impl Database {
             .collect())
     }
 
-    /// Those of these messages that exist.
+    /// The existing ones of these messages.
     pub async fn find_messages(
         &self,
         messages: &HashSet<(Id, MessageId)>,
@@ -108,7 +108,7 @@ impl Database {
             .messages
             .find(filter)
             .sort(doc! { "createdAt": order, "_id": order })
-            // One more than asked for says whether there are more.
+            // One more than requested shows whether there are more.
             .limit(limit.get() as i64 + 1)
             .await?;
         let read: Vec<Document> = cursor.try_collect().await?;
@@ -122,8 +122,8 @@ impl Database {
         Ok(Page { entries, has_more, is_partial: false })
     }
 
-    /// Stores messages, and what they change in their conversations. With `may_be_known`, those that
-    /// are there already are passed over.
+    /// Stores messages, and their effects on their conversations. With `may_be_known`, existing
+    /// messages are skipped.
     pub async fn insert(
         &self,
         session: &mut ClientSession,
@@ -149,7 +149,7 @@ impl Database {
         }
     }
 
-    /// The ids of those of these messages that are there.
+    /// The ids of the existing ones of these messages.
     async fn known(
         &self,
         session: &mut ClientSession,

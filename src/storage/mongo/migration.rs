@@ -1,7 +1,7 @@
-//! The way from a file to MongoDB, which can be begun again wherever it broke off.
+//! The migration from a file to MongoDB, which can start again after any interruption.
 //!
-//! Every document is written under the id that it has in the file, and what is there already stays
-//! as it is: so a second attempt only adds what is missing. Nothing writes to the file meanwhile.
+//! Every document is written under the id that it has in the file, and existing documents stay
+//! unchanged: so a second attempt only adds the missing ones. Nothing writes to the file meanwhile.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,22 +29,21 @@ use crate::{
     },
 };
 
-/// How many documents are written at once.
+/// The number of documents that are written at once.
 const BATCH: usize = 1_000;
 
-/// DuplicateKey.
+/// The code of MongoDB's DuplicateKey.
 const IS_THERE: i32 = 11_000;
 
-/// Writes everything of the file at `path` to MongoDB, and compares what is there then. `progress`
-/// is called with the number of messages that were written, and then with that of those compared.
-/// Blocks.
+/// Writes the whole file at `path` to MongoDB, and compares the result. `progress` is called with
+/// the number of written messages, and then with the number of compared ones. Blocks.
 pub fn migrate(
     path: &Path,
     options: ClientOptions,
     outbox: &Path,
     mut progress: impl FnMut(u64),
 ) -> Result<Counts> {
-    // No server may write to it.
+    // The lock keeps servers from writing to the file.
     let _locked = Sqlite::open(path).with_context(|| path.display().to_string())?;
     let mut file = SqliteFile::open(path)?;
     let runtime = Handle::current();
@@ -55,7 +54,7 @@ pub fn migrate(
 
     let mut moved = Vec::new();
     let begin = |record| match record {
-        // Users are the other backend's. What they said of themselves is remembered here.
+        // Users belong to the other backend. The outbox keeps the profiles that they gave here.
         Record::User(user) => outbox.save_profiles(&[Write::Profile(user)]),
         Record::Conversation { id, is_open, participants } => {
             let insert = conversation(&participants, is_open);
@@ -69,7 +68,7 @@ pub fn migrate(
         progress(batch.len() as u64);
         runtime.block_on(database.insert_missing(batch))
     })?;
-    // What is there is what was sent.
+    // Compares the stored documents with the sent ones.
     in_batches(
         &mut file,
         |_| Ok(()),
@@ -123,7 +122,7 @@ impl Database {
         };
         let known = self.conversations.find_one(doc! { "_id": key(id) }).await?;
         if let Some(known) = known {
-            // Messages of one must not be read by those of another.
+            // The members of one must not read the messages of the other.
             ensure!(
                 members(&known) == members(&insert),
                 "conversation {id} is between others in MongoDB"
@@ -146,7 +145,7 @@ impl Database {
         }
     }
 
-    /// Whether all of these documents are there as they are.
+    /// Whether all of these documents are stored unchanged.
     async fn compare(&self, documents: Vec<Document>) -> Result<()> {
         let ids: Vec<Bson> = documents.iter().filter_map(|one| one.get("_id").cloned()).collect();
         let mut stored = HashMap::new();
@@ -159,7 +158,7 @@ impl Database {
             let id = document.get_object_id("_id")?;
             match stored.get(&id) {
                 None => bail!("message {id} is missing in MongoDB"),
-                // Fields that another backend has added are its own.
+                // Another backend may have added fields of its own.
                 Some(stored)
                     if document.iter().all(|(name, value)| stored.get(name) == Some(value)) => {}
                 Some(_) => bail!("message {id} is another one in MongoDB"),
@@ -168,7 +167,7 @@ impl Database {
         Ok(())
     }
 
-    /// Tells each of these conversations which message is its last one.
+    /// Stores the last message of each of these conversations.
     async fn set_last_messages(&self, conversations: &[Id]) -> Result<()> {
         for id in conversations {
             let newest = self

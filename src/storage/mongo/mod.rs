@@ -1,10 +1,10 @@
-//! MongoDB, shared with another backend, and what happens while it is away.
+//! MongoDB, shared with another backend, and the outbox for the time while it is away.
 //!
-//! There are two states. While MongoDB answers, changes and questions go there. When it does not,
-//! within [`PATIENCE`], the server turns to the outbox: changes are stored and confirmed there, in
-//! order, and questions are answered from there. A task of its own tries MongoDB again and again,
-//! writes the outbox to it when it is back, oldest first, and turns back when the outbox is empty.
-//! As long as a change waits, no later one may pass it, so both states never mix.
+//! There are two states. While MongoDB answers, changes and questions go there. When it does not
+//! answer within [`PATIENCE`], the server turns to the outbox: it stores and confirms changes
+//! there, in order, and answers questions from there. A task of its own tries MongoDB again and
+//! again, writes the outbox to it when it is back, oldest first, and turns back when the outbox is
+//! empty. As long as a change waits, no later one may pass it, so both states never mix.
 
 mod conversations;
 mod database;
@@ -42,17 +42,17 @@ use link::{Link, StatusChange, keep_trying, note_statuses};
 pub use migration::migrate;
 pub use uri::{parse, unusable};
 
-/// How long an event waits for MongoDB before the outbox takes it.
+/// The time that an event waits for MongoDB before the outbox takes it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the start waits for MongoDB before it goes on without.
+/// The time that the start waits for MongoDB before it goes on without.
 const PATIENCE_AT_START: Duration = Duration::from_secs(2);
 
 pub struct Mongo {
     link: Arc<Link>,
     runtime: Handle,
     statuses: UnboundedSender<StatusChange>,
-    /// The turn in which the writer found what it decides upon.
+    /// The turn in which the writer found the data for its decisions.
     found_in: AtomicU64,
 }
 
@@ -108,7 +108,7 @@ impl Mongo {
     pub fn write(&self, writes: &[Write]) -> Result<()> {
         let _changing = self.link.changing.blocking_lock();
         let found_in = self.found_in.load(Ordering::Acquire);
-        // Without MongoDB, one of its conversations may have been taken for a new one.
+        // A decision without MongoDB may have taken one of its conversations for a new one.
         if !self.link.is_away() && self.link.turns() != found_in {
             return Err(Stale.into());
         }
@@ -120,7 +120,7 @@ impl Mongo {
         self.link.outbox().append(writes)
     }
 
-    /// What MongoDB answers, or while it is away what the outbox has.
+    /// The answer of MongoDB, or of the outbox while MongoDB is away.
     async fn ask<T: Send + 'static>(
         &self,
         asking: impl Future<Output = mongodb::error::Result<T>>,
@@ -132,15 +132,16 @@ impl Mongo {
         }
     }
 
-    /// Nobody is online any more.
+    /// Marks all users of this server as offline.
     pub async fn end(&self) -> Result<()> {
         self.link.with_outbox(Outbox::end_statuses).await?;
         self.link.tell_statuses().await
     }
 
-    /// A user came online on `socket`, or went offline. Told to MongoDB when it is there.
+    /// Notes that a user came online on `socket`, or went offline. MongoDB gets it as soon as it
+    /// answers.
     pub fn status_changed(&self, user: Id, socket: Option<String>, at: Time) {
-        // It fails only when the server has ended.
+        // Sending fails only after the end of the server.
         let _ = self.statuses.send(StatusChange { user, socket, at });
     }
 }

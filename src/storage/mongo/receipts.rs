@@ -1,4 +1,4 @@
-//! Who has read which message, and what somebody has still to read.
+//! Read receipts: the readers of messages, and the messages that a user has still to read.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Database {
-    /// What readers have still to read of what is asked.
+    /// The unread messages of the lookup, by conversation and reader.
     pub async fn find_unread(&self, lookup: &Lookup) -> Result<HashMap<(Id, Id), Unread>> {
         let named = lookup.unread.iter().map(|(key, ids)| (key, Some(ids.iter().copied())));
         let all = lookup.all_unread.iter().map(|key| (key, None));

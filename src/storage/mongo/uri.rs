@@ -1,4 +1,4 @@
-//! The connection string: what can be said of it without showing it, for it holds a password.
+//! The connection string, and errors about it that do not show it, for it holds a password.
 
 use anyhow::anyhow;
 use mongodb::{error::ErrorKind, options::ClientOptions};
@@ -18,7 +18,7 @@ pub async fn parse(uri: &str) -> Result<ClientOptions, String> {
     Ok(options)
 }
 
-/// The driver's message, unless it repeats a word of what may be secret.
+/// The driver's message, unless it repeats a word that may be secret.
 fn without_credentials(uri: &str, message: &str) -> String {
     let secret = uri.split_once("://").map_or(uri, |(_, rest)| rest);
     let mut words = secret.split(|character: char| !character.is_alphanumeric());

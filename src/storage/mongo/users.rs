@@ -1,4 +1,4 @@
-//! Users, who are the other backend's: their names are read, and their status is written.
+//! The other backend's users: this server reads their names, and writes their status.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,8 +18,8 @@ use crate::{
 };
 
 impl Mongo {
-    /// Fills the names that only this server knows: those of users whom the other backend does not
-    /// have, as they said them here.
+    /// Fills the names that only this server knows: the other backend does not have these users,
+    /// but they gave their names here.
     pub async fn add_profiles(&self, mut participants: Vec<&mut Participant>) -> Result<()> {
         participants.retain(|participant| participant.name.is_none());
         if participants.is_empty() {
@@ -38,8 +38,8 @@ impl Mongo {
 }
 
 impl Database {
-    /// Tells the other backend that a user came or went. A user whom it does not have is nobody;
-    /// one who is on another server's socket by now is not offline.
+    /// Writes a user's status for the other backend. An unknown user is skipped, and a user on
+    /// another server's socket does not go offline.
     pub async fn set_status(&self, status: &UserStatus) -> DriverResult<()> {
         let UserStatus { user, socket, is_online, at } = status;
         let (filter, update) = if *is_online {

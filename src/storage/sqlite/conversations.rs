@@ -16,7 +16,7 @@ pub fn insert(connection: &Connection, id: &Id, kind: Kind, participants: &[Id])
     add_participants(connection, id, participants)
 }
 
-/// The same, where the conversation may be there already.
+/// Inserts a conversation, unless it exists.
 pub fn insert_missing(connection: &Connection, id: &Id, kind: Kind) -> Result<()> {
     connection
         .prepare_cached(
@@ -53,7 +53,7 @@ pub fn find(connection: &Connection, id: &Id) -> Result<Option<Conversation>> {
     Ok(Some(Conversation::new(Kind::from_is_open(is_open), participants)))
 }
 
-/// A page of a user's conversations; `None` where `before` is none of them.
+/// A page of a user's conversations; `None` if `before` is none of them.
 pub fn list(
     connection: &Connection,
     user: &Id,
@@ -101,7 +101,7 @@ pub fn list(
     Ok(Some(Page { entries, has_more: false, is_partial: false }))
 }
 
-/// The first participants, in the order in which they came.
+/// The first participants, in the order of their arrival.
 pub fn participants(
     connection: &Connection,
     conversation: &Id,

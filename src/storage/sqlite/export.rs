@@ -1,4 +1,4 @@
-//! All of a file as JSON Lines, and back. The same data is the same bytes.
+//! A whole file as JSON Lines, and back. The same data gives the same bytes.
 
 use std::io::{BufRead, Write as Writer};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::{Id, Kind, Message, MessageId, MessageType, Profile, Time};
 
-/// The version of the lines.
+/// The version of the format.
 const FORMAT: u32 = 1;
 
 /// A line of an export.
@@ -26,7 +26,7 @@ pub enum Record {
         format: u32,
     },
     User(Profile),
-    /// With its participants in the order in which they came.
+    /// A conversation, with its participants in the order of their arrival.
     Conversation {
         id: Id,
         is_open: bool,
@@ -69,7 +69,8 @@ pub struct Receipt {
 
 impl ExportedMessage {
     fn new(message: Message, read_by: Vec<Receipt>) -> Self {
-        // A field that the model gains has to be thought of here.
+        // The pattern names all fields, so that a new one of the model does not compile without a
+        // decision here.
         let Message {
             id,
             conversation_id,
@@ -95,7 +96,7 @@ impl ExportedMessage {
         }
     }
 
-    /// The message as it is without its readers.
+    /// The message without its readers.
     pub fn to_message(&self) -> Message {
         Message {
             id: self.id,
@@ -113,7 +114,7 @@ impl ExportedMessage {
 }
 
 impl File {
-    /// Writes everything, as it is at one moment, a JSON object a line.
+    /// Writes everything in one snapshot, one JSON object per line.
     pub fn export(&mut self, mut to: impl Writer) -> Result<Counts> {
         self.for_each(|record| {
             serde_json::to_writer(&mut to, &record)?;
@@ -122,7 +123,7 @@ impl File {
         })
     }
 
-    /// Visits everything, as it is at one moment: conversations come before their messages.
+    /// Visits everything in one snapshot: conversations come before their messages.
     pub fn for_each(&mut self, mut visit: impl FnMut(Record) -> Result<()>) -> Result<Counts> {
         let snapshot = self.connection.transaction()?;
         visit(Record::RadioIstic { format: FORMAT })?;
@@ -153,8 +154,8 @@ impl File {
 }
 
 impl Sqlite {
-    /// Takes in what [`File::export`] has written, all of it or nothing. What is there already stays
-    /// as it is. The error names the line.
+    /// Imports the lines of [`File::export`], all or none. Existing entries stay unchanged. The
+    /// error names the line.
     pub fn import(&self, from: impl BufRead) -> Result<Counts> {
         self.transaction(|transaction| {
             for (index, line) in from.lines().enumerate() {

@@ -1,4 +1,4 @@
-//! A file beside the server: looked at, checked, copied.
+//! A file outside of the server: read, checked, copied.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ pub struct File {
     path: PathBuf,
 }
 
-/// How much there is.
+/// The number of entries of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub users: u64,
@@ -53,7 +53,7 @@ impl File {
         counts(&self.connection)
     }
 
-    /// Reads all of the file. The error names what is wrong with it.
+    /// Reads the whole file. The error names its defect.
     pub fn check(&self) -> Result<Counts> {
         let path = self.path.display();
         let mut integrity = self.connection.prepare("PRAGMA integrity_check(10)")?;
@@ -70,19 +70,19 @@ impl File {
         self.counts()
     }
 
-    /// The version of the schema that it has.
+    /// The version of the file's schema.
     pub fn schema_version(&self) -> Result<u32> {
         Ok(self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
     }
 
-    /// Copies the file as it is at one moment, and checks the copy before it gets its name.
+    /// Copies the file in one snapshot, and checks the copy before it gets its name.
     pub fn back_up(&self, to: &Path) -> Result<Counts> {
         ensure!(!to.exists(), "{}: there is a file of this name already", to.display());
         let directory = match to.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        // What comes meanwhile may be in the copy. What was there before must be.
+        // The copy may have changes that arrive meanwhile. It must have all earlier ones.
         let least = self.counts()?;
         let place = tempfile::Builder::new().prefix(".backup-").tempdir_in(directory)?;
         let copy = place.path().join("copy.db");
@@ -94,7 +94,7 @@ impl File {
             "the copy has less than the file: {counts} instead of {least}"
         );
         Handle::open(&copy)?.sync_all()?;
-        // Nobody else may have taken the name meanwhile.
+        // The link fails if another process has taken the name meanwhile.
         std::fs::hard_link(&copy, to)?;
         Handle::open(directory)?.sync_all()?;
         Ok(counts)

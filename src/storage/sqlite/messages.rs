@@ -11,7 +11,7 @@ use crate::model::{Id, Message, MessageId, MessageType, Page, PageLimit, SentKey
 pub const COLUMNS: &str = "id, conversation, sender, sender_name, sender_avatar, content, \
                            created_at, client_message_id";
 
-/// Reads [`COLUMNS`]. The readers are read apart.
+/// Reads [`COLUMNS`]. The readers come from another query.
 pub fn from_row(row: &Row) -> rusqlite::Result<Message> {
     Ok(Message {
         id: row.get(0)?,
@@ -27,7 +27,7 @@ pub fn from_row(row: &Row) -> rusqlite::Result<Message> {
     })
 }
 
-/// What happens to a message that is there already.
+/// The treatment of a message that exists already.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     IsAnError,
@@ -76,7 +76,7 @@ pub fn read(connection: &Connection, conversation: &Id, id: MessageId) -> Result
     one(connection, "conversation = ? AND id = ?", &[conversation, &id])
 }
 
-/// The message that a retry was stored as before.
+/// The message that the first try of a retry stored.
 pub fn find_sent(connection: &Connection, key: &SentKey) -> Result<Option<Message>> {
     let SentKey { conversation, sender, client_message_id } = key;
     let condition = "conversation = ? AND sender = ? AND client_message_id = ?";
@@ -110,7 +110,7 @@ pub fn history(
     let sql = format!(
         "SELECT {COLUMNS} FROM messages WHERE conversation = ?1 {bound} ORDER BY id {order} LIMIT ?2"
     );
-    // One more than asked for says whether there are more.
+    // One more than requested shows whether there are more.
     let rows = limit.get() + 1;
     let cursor = window.cursor();
     let mut parameters: Vec<&dyn ToSql> = vec![conversation, &rows];

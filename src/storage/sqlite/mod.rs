@@ -28,27 +28,27 @@ use schema::Schema;
 use super::{Found, Lookup, Write};
 use crate::model::MessageId;
 
-/// How many idle reading connections are kept.
+/// The number of idle reading connections that are kept.
 const READERS: usize = 4;
 
-/// How many pages the log may have before it is folded into the file: 16 MiB. The pages of lively
-/// conversations are written again and again, and this way once.
+/// The number of pages at which the log is folded into the file: 16 MiB. The pages of lively
+/// conversations are written again and again, and reach the file only once this way.
 const LOG_PAGES: i32 = 4_096;
 
-/// How much of the file a reading connection keeps, in KiB (negative, as SQLite has it). Pages of
-/// history lie together, and the system keeps the file as well.
+/// The part of the file that a reading connection caches, in KiB (negative, as SQLite has it).
+/// Pages of history lie together, and the system caches the file as well.
 const READER_CACHE: i32 = -512;
 
-/// How long a connection waits for another one's lock before it gives up.
+/// The time that a connection waits for another one's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub struct Sqlite {
-    /// Closed before the writer, which as the last one folds the log back into the file. `None`
-    /// for a database in memory, of which there is only one connection.
+    /// The readers are closed before the writer, which as the last connection folds the log back
+    /// into the file. `None` for a database in memory, of which there is only one connection.
     readers: Option<Readers>,
     writer: Mutex<Connection>,
-    /// Held to the end, after all connections are closed: closing a file of its own would drop
-    /// the POSIX locks that SQLite holds on it.
+    /// The lock is held to the end, after all connections are closed: closing a file of its own
+    /// would drop the POSIX locks that SQLite holds on it.
     _lock: Option<File>,
 }
 
@@ -64,7 +64,7 @@ impl Sqlite {
         Self::open_as(path, &schema::CHAT)
     }
 
-    /// The same for the file in which changes wait for MongoDB.
+    /// Opens the file in which changes wait for MongoDB, as [`Self::open`] does.
     pub fn open_outbox(path: &Path) -> Result<Self> {
         Self::open_as(path, &schema::OUTBOX)
     }
@@ -97,7 +97,7 @@ impl Sqlite {
         })
     }
 
-    /// Changes all that `change` changes, durably, or nothing.
+    /// Makes all changes of `change` durably, or none.
     pub fn transaction<T>(&self, change: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
         let mut connection = self.writer();
         // Taking the write lock at once makes waiting for another process's lock possible.
@@ -108,11 +108,11 @@ impl Sqlite {
     }
 
     pub fn writer(&self) -> MutexGuard<'_, Connection> {
-        // A panic rolls its transaction back; the connection stays good.
+        // A panic rolls its transaction back; the connection stays valid.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks on a connection of the pool, or on a new one, what holds at one moment.
+    /// Reads one snapshot, on a connection of the pool or on a new one.
     pub fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         let Some(readers) = &self.readers else { return question(&self.writer()) };
         let idle = || readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,7 +182,7 @@ pub fn apply(transaction: &Transaction, write: &Write) -> Result<()> {
     }
 }
 
-/// Takes the file for this process: two servers on one file would not see each other's users.
+/// Locks the file for this process: two servers on one file would not see each other's users.
 fn lock(path: &Path) -> Result<File> {
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
     let file = opened.map_err(|error| match error.kind() {
@@ -199,7 +199,7 @@ fn lock(path: &Path) -> Result<File> {
 }
 
 fn open_writer(path: &Path, schema: &Schema) -> Result<Connection> {
-    // A look that cannot write: a file that is refused must be left exactly as it was.
+    // The check cannot write: a refused file must be left exactly as it was.
     schema.check(&open_reader(path)?)?;
     let mut connection = Connection::open_with_flags(
         path,
@@ -225,7 +225,7 @@ fn open_reader(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Says in our words what SQLite says tersely.
+/// Replaces SQLite's terse errors by clearer ones.
 fn describe(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code) {
         Some(ErrorCode::NotADatabase) => anyhow!("this file is not an SQLite database"),

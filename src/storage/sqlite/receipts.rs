@@ -1,4 +1,4 @@
-//! Who has read which message, and what somebody has still to read.
+//! Read receipts: the readers of messages, and the messages that a user has still to read.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ pub fn add_readers(connection: &Connection, messages: &mut [Message]) -> Result<
     Ok(())
 }
 
-/// The part of `messages` that somebody else wrote and `reader` has not read.
+/// The part of `messages` that another user wrote and `reader` has not read.
 pub fn unread_of(
     connection: &Connection,
     conversation: &Id,
@@ -49,8 +49,8 @@ pub fn unread_of(
     Ok(unread)
 }
 
-/// All messages of others that `reader` has not read. Looks only at what came after the last time
-/// that all was marked: `read_through` is where that was.
+/// All messages of others that `reader` has not read. Looks only after `read_through`, the message
+/// up to which all was marked the last time.
 pub fn all_unread(
     connection: &Connection,
     conversation: &Id,
@@ -71,7 +71,7 @@ pub fn all_unread(
     Ok(unread)
 }
 
-/// Adds `reader` to the readers of these messages, as far as they are here, and resets the unread
+/// Adds `reader` to the readers of the existing ones of these messages, and resets the unread
 /// count.
 pub fn add(
     connection: &Connection,

@@ -6,13 +6,13 @@
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::Connection;
 
-/// A step from one version of a file to the next. One that was released is never changed.
+/// A step from one version of a file to the next. A released step never changes.
 struct Migration {
     files: Files,
     sql: &'static str,
 }
 
-/// Which files a step concerns. An outbox has the tables of the chat beside its own, so one list
+/// The files that a step concerns. An outbox has the tables of the chat beside its own, so one list
 /// serves both, and neither can be forgotten.
 #[derive(PartialEq, Eq)]
 enum Files {
@@ -27,7 +27,7 @@ const MIGRATIONS: &[Migration] = &[
 ];
 
 /// Messages are clustered by conversation: a page of history is one range of neighbours. Ids sort
-/// by creation, so no other column tells the order.
+/// by creation, so no other column defines the order.
 const TABLES: &str = "
     CREATE TABLE users (
         id     TEXT PRIMARY KEY,
@@ -99,7 +99,7 @@ const QUEUE: &str = "
     ) STRICT, WITHOUT ROWID;
     ";
 
-/// The queue named messages by their ids before it held writes as they are.
+/// An older queue named messages by their ids; the queue holds complete writes now.
 const QUEUE_OF_WRITES: &str = "
     DELETE FROM pending WHERE change ->> '$.Send' IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM messages m WHERE lower(hex(m.id)) = change ->> '$.Send.message'

@@ -1,4 +1,4 @@
-//! What users said of themselves.
+//! The profiles that users gave.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ pub fn profile(row: &Row) -> rusqlite::Result<Profile> {
 }
 
 pub fn save(connection: &Connection, profile: &Profile) -> Result<()> {
-    // The condition keeps a login that says nothing new from costing a write to disk.
+    // The condition saves a login without new data a write to disk.
     let sql = "
         INSERT INTO users (id, name, email, avatar) VALUES (:id, :name, :email, :avatar)
         ON CONFLICT (id) DO UPDATE SET
@@ -31,7 +31,7 @@ pub fn save(connection: &Connection, profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-/// The profiles of those of `users` that are known.
+/// The profiles of the known users among `users`.
 pub fn find(connection: &Connection, users: &[Id]) -> Result<HashMap<Id, Profile>> {
     // One parameter for any number of users, so the statement is cached.
     let sql = format!("SELECT {COLUMNS} FROM users WHERE id IN (SELECT value FROM json_each(?))");

@@ -1,4 +1,5 @@
-//! How ids are stored: those of clients as text, those of messages as the 12 bytes of an ObjectId.
+//! The stored form of ids: those of clients as text, those of messages as the 12 bytes of an
+//! ObjectId.
 
 use rusqlite::{
     ToSql,

@@ -1,8 +1,8 @@
 //! A small Socket.IO client over WebSocket or polling, for tests and for playing conversations.
 //!
-//! It keeps what it receives in one sequence, events and acknowledgements alike, and reads from
-//! the network only when it is asked for more. So the order of arrival is never in doubt, and a
-//! client that is not asked is a client that does not read.
+//! The client keeps all that it receives in one sequence, events and acknowledgements alike, and
+//! reads from the network only on request. So the order of arrival is never in doubt, and a client
+//! without a request is a client that does not read.
 
 pub mod packet;
 mod transport;
@@ -19,7 +19,7 @@ use url::Url;
 use packet::Packet;
 use transport::Transport;
 
-/// One thing that the server sent.
+/// A packet that the server sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Received {
     Event {
@@ -31,13 +31,13 @@ pub enum Received {
         id: u64,
         arguments: Vec<Value>,
     },
-    /// The server has put the socket out of the namespace.
+    /// The server has disconnected the socket from the namespace.
     Disconnected,
-    /// A packet that is none; why.
+    /// An invalid packet, with the reason.
     Unreadable(String),
 }
 
-/// How to connect, by the names of the JavaScript client's options.
+/// The options of a connection, by the names of the JavaScript client's options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Options {
@@ -50,7 +50,7 @@ pub struct Options {
     /// More HTTP headers.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub extra_headers: IndexMap<String, String>,
-    /// One transport, on which the client stays. WebSocket, if none is named.
+    /// The only transport of the client. WebSocket, if none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transports: Option<[TransportKind; 1]>,
 }
@@ -85,10 +85,10 @@ impl Options {
     }
 }
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
-    /// The server does not take this client; what it says of it (`connect_error`).
+    /// The server refuses this client, with this answer (`connect_error`).
     Refused(Value),
     /// The server answers with another HTTP status.
     Status(StatusCode),
@@ -116,11 +116,11 @@ impl From<anyhow::Error> for ConnectError {
 
 pub struct Client {
     transport: Transport,
-    /// As it stands in packets: nothing for the main namespace, else `/name,`.
+    /// The namespace as it stands in packets: nothing for the main one, else `/name,`.
     namespace: String,
     id: String,
     last_ack: u64,
-    /// Received while something else was waited for.
+    /// The packets that arrived while the client waited for another one.
     passed_over: VecDeque<Received>,
 }
 
@@ -159,7 +159,7 @@ impl Client {
         self.send(event, payload.into().into_iter().collect(), None).await
     }
 
-    /// Sends an event with a callback. The number returned is that of the answer.
+    /// Sends an event with a callback. Returns the number of the answer.
     pub async fn emit_with_ack(
         &mut self,
         event: &str,
@@ -176,7 +176,7 @@ impl Client {
         self.last_ack
     }
 
-    /// Sends an event with any number of arguments. Whoever wants an answer gives it a number, by
+    /// Sends an event with any number of arguments. For an answer, pass a number of
     /// [`Self::new_ack`].
     pub async fn send(
         &mut self,
@@ -213,7 +213,7 @@ impl Client {
         .with_context(|| format!("wait for {event}"))
     }
 
-    /// The next thing the server sent, `None` when the connection is closed. Whoever gives up
+    /// The next packet of the server, `None` when the connection is closed. A caller that gives up
     /// waiting loses nothing.
     pub async fn receive(&mut self) -> Result<Option<Received>> {
         match self.passed_over.pop_front() {
@@ -222,15 +222,15 @@ impl Client {
         }
     }
 
-    /// Says goodbye, and returns when the server has taken note of it.
+    /// Disconnects, and returns when the server has noticed.
     pub async fn disconnect(mut self) -> Result<()> {
-        // A goodbye has no answer. Coming back at once has one, and it follows the goodbye.
+        // A disconnect has no answer. An immediate reconnect has one, which follows the disconnect.
         self.send_packet(&Packet::Disconnect).await?;
         self.join_namespace(Value::Null).await?;
         self.transport.close().await
     }
 
-    /// Says goodbye, and does not wait for anything.
+    /// Disconnects, and does not wait for anything.
     pub async fn leave(mut self) -> Result<()> {
         self.send_packet(&Packet::Disconnect).await?;
         self.transport.close().await
@@ -290,7 +290,7 @@ impl Client {
     }
 }
 
-/// The payload of an event or an answer, of which the contract has one.
+/// The payload of an event or of an answer: the contract has only one argument.
 fn first(arguments: &mut [Value]) -> Value {
     arguments.first_mut().map(Value::take).unwrap_or_default()
 }

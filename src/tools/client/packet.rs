@@ -23,7 +23,7 @@ pub enum Packet {
     /// From the client its `auth`, from the server `{ sid }`.
     Connect(Value),
     Disconnect,
-    /// `ack` is there if the sender wants an answer.
+    /// `ack` is present if the sender wants an answer.
     Event {
         ack: Option<u64>,
         name: String,
@@ -37,8 +37,8 @@ pub enum Packet {
 }
 
 impl Packet {
-    /// Reads a packet; `None` for what is no Socket.IO packet of this namespace. A namespace other
-    /// than the main one, which is empty, ends in a comma: `/chat,`.
+    /// Reads a packet; `None` if the text is no Socket.IO packet of this namespace. A namespace
+    /// other than the main one, which is empty, ends in a comma: `/chat,`.
     pub fn decode(text: &str, namespace: &str) -> Result<Option<Self>> {
         let Some(packet) = text.strip_prefix(engine::MESSAGE) else { return Ok(None) };
         let unexpected = || format!("unexpected packet {text}");
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read() {
+    fn an_encoded_packet_decodes_to_itself() {
         let packets = [
             Packet::Connect(Value::Null),
             Packet::Connect(json!({ "token": "t" })),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_packet_is_refused() {
+    fn text_that_is_no_packet_is_refused() {
         for text in [
             "4",
             "4é",

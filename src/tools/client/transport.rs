@@ -15,11 +15,11 @@ use url::Url;
 
 use super::{ConnectError, Options, TransportKind, packet::engine};
 
-/// How long a connection may take to stand.
+/// The time limit for a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// An open Engine.IO session. What it receives, it reads only when it is asked; asking may be
-/// given up at any time without losing anything.
+/// An open Engine.IO session. It reads from the network only on request; a request may be given up
+/// at any time without losing anything.
 pub(super) struct Transport {
     line: Wire,
     pong: Pong,
@@ -30,14 +30,14 @@ enum Wire {
     Polling(Polling),
 }
 
-/// How far the answer to the server's heartbeat is. It is sent once, whenever asking is given up:
-/// a server that counts two of them takes the second one for an answer to its next heartbeat.
+/// The state of the answer to the server's heartbeat. It is sent once, even if a request is given
+/// up: a server that counts two of them takes the second one for an answer to its next heartbeat.
 #[derive(Default)]
 enum Pong {
     #[default]
     Sent,
     Owed,
-    /// It is in the WebSocket's buffer.
+    /// The answer is in the WebSocket's buffer.
     Buffered,
     Posting(BoxFuture<'static, Result<()>>),
 }
@@ -101,7 +101,8 @@ impl Transport {
                 }
                 (Pong::Buffered, Wire::Polling(_)) => unreachable!("polling has no buffer"),
                 (Pong::Posting(posting), _) => {
-                    // If the session has ended, the next poll says so, behind what has arrived.
+                    // If the session has ended, the next poll says so, after the packets that have
+                    // arrived.
                     let _ = posting.await;
                     Pong::Sent
                 }
@@ -110,7 +111,7 @@ impl Transport {
         }
     }
 
-    /// Ends the session, and returns when the server knows.
+    /// Ends the session, and returns when the server knows of it.
     pub async fn close(mut self) -> Result<()> {
         match &mut self.line {
             Wire::WebSocket(socket) => Ok((**socket).close(None).await?),
@@ -148,12 +149,13 @@ fn ensure_open(is_open: bool, opened: &dyn std::fmt::Debug) -> Result<()> {
     Ok(())
 }
 
-/// A session that asks for its packets with one request after another.
+/// A session that fetches its packets with one request after another.
 struct Polling {
     http: reqwest::Client,
     url: Url,
     arrived: VecDeque<String>,
-    /// The request under way. It outlives a caller who gives up waiting: its packets are sent once.
+    /// The request in progress. It outlives a caller that gives up waiting: its packets are sent
+    /// once.
     poll: Option<BoxFuture<'static, reqwest::Result<(StatusCode, String)>>>,
 }
 

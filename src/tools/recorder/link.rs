@@ -1,4 +1,4 @@
-//! One Engine.IO session, as the recorder sees it pass.
+//! One Engine.IO session that passes through the recorder.
 
 use std::{
     sync::{
@@ -13,19 +13,19 @@ use axum::http::{HeaderName, HeaderValue, header, request::Parts};
 use super::recording::Recording;
 use crate::tools::client::{Options, TransportKind, packet::Packet};
 
-/// Parameters of Engine.IO's own.
+/// The parameters that Engine.IO itself uses.
 const OWN_PARAMETERS: [&str; 5] = ["EIO", "transport", "sid", "t", "b64"];
-/// How long a client whose poll has broken off may take to poll again.
+/// The time in which a client whose poll has broken off may poll again.
 const COME_BACK: Duration = Duration::from_secs(2);
 
 /// An Engine.IO session, which may change from polling to a WebSocket.
 pub(super) struct Relay {
     recording: Arc<Recording>,
-    /// What the client's handshake says.
+    /// The options in the client's handshake.
     options: Options,
-    /// That of the recording, while the client is connected to the namespace.
+    /// The session's index in the recording, while the client is connected to the namespace.
     session: Mutex<Option<usize>>,
-    /// How many requests of it have come.
+    /// The number of requests of the session.
     requests: AtomicUsize,
 }
 
@@ -40,19 +40,19 @@ impl Relay {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request of it has come.
+    /// Counts a request of the session.
     pub fn requested(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It goes on over a WebSocket.
+    /// Notes that the session goes on over a WebSocket.
     pub fn upgraded(&self) {
         if let Some(session) = *self.session() {
             self.recording.uses(session, TransportKind::Websocket);
         }
     }
 
-    /// Notes what a client sends, once it is its turn.
+    /// Notes a packet that a client sends, once it is its turn.
     pub async fn client_sends(&self, text: &str) {
         let Ok(Some(packet)) = Packet::decode(text, "") else { return };
         let session = *self.session();
@@ -83,7 +83,8 @@ impl Relay {
         }
     }
 
-    /// The client has closed its session, with or without a packet for the namespace before.
+    /// Notes that the client has closed its session, with or without a packet for the namespace
+    /// before.
     pub async fn client_ends(&self) {
         let session = *self.session();
         if let Some(session) = session {
@@ -107,7 +108,7 @@ impl Relay {
     }
 }
 
-/// A poll under way. A client that breaks it off, and does not come back, has vanished.
+/// A poll in progress. A client that breaks it off, and does not return, has vanished.
 pub(super) struct Poll<'a> {
     link: &'a Arc<Relay>,
     is_answered: bool,
@@ -138,7 +139,7 @@ impl Drop for Poll<'_> {
     }
 }
 
-/// What a handshake says beyond what every one does: as an official client was told by its options.
+/// The options of an official client, from the parts of its handshake that not every handshake has.
 fn options(parts: &Parts) -> Options {
     let query = parts.uri.query().unwrap_or_default().as_bytes();
     let query = url::form_urlencoded::parse(query).into_owned();

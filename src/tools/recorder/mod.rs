@@ -1,9 +1,8 @@
-//! Stands between clients and a server, and writes down what passes as a conversation file.
+//! A proxy between clients and a server that writes their traffic as a conversation file.
 //!
-//! A file is one step after the other, so the recorder lets clients act one at a time: what a
-//! client sends waits until all that came of the step before has come, that is, until nothing has
-//! come for a quiet time. Otherwise nobody could tell which answer belongs to which step. What the
-//! server sends passes at once.
+//! A file is one step after the other, so the recorder lets clients act one at a time: a client's
+//! packet waits until the step before is over, that is, until no packet has arrived for a quiet
+//! time. Otherwise the file could not assign answers to steps. The server's packets pass at once.
 
 mod link;
 mod proxy;

@@ -1,4 +1,4 @@
-//! Passes HTTP, polling and WebSockets on to a server, and shows the recording what passes.
+//! Passes HTTP, polling and WebSockets on to a server, and shows the recording their contents.
 
 use std::{
     collections::HashMap,
@@ -103,7 +103,7 @@ impl Proxy {
         Ok(response)
     }
 
-    /// Passes on what a client posts, a packet at a time, each when it is its turn.
+    /// Passes on the packets of a client's post, one at a time, each when it is its turn.
     async fn post(&self, parts: &Parts, body: &[u8], link: &Arc<Relay>) -> Result<Response> {
         let text = std::str::from_utf8(body).context("the request is no text")?;
         let mut last = None;
@@ -180,7 +180,7 @@ impl Proxy {
         Ok(response.body(Body::empty())?)
     }
 
-    /// Takes note of a session that opens by polling.
+    /// Notes a session that opens by polling.
     fn opened(&self, parts: &Parts, body: &str) {
         #[derive(Deserialize)]
         struct Open {
@@ -204,14 +204,14 @@ impl Proxy {
     }
 
     fn target(&self, parts: &Parts) -> Result<Url> {
-        // Not by joining: `//host/` would be another server.
+        // Joining would make `//host/` another server.
         let mut url = self.url.clone();
         url.set_path(parts.uri.path());
         url.set_query(parts.uri.query());
         Ok(url)
     }
 
-    /// The headers that the server gets. A page that comes from here is one of the server's own.
+    /// The headers for the server. A page that the recorder serves is one of the server's own.
     fn headers(&self, from_client: &HeaderMap) -> HeaderMap {
         let mut headers = from_client.clone();
         NOT_PASSED_ON.iter().for_each(|name| drop(headers.remove(name)));
@@ -228,7 +228,7 @@ impl Proxy {
     }
 }
 
-/// Whether it is Socket.IO of a version whose packets a file can hold.
+/// Whether the request is Socket.IO of a version whose packets a file can hold.
 fn is_recorded(parts: &Parts) -> bool {
     parts.uri.path().trim_end_matches('/') == "/socket.io"
         && parameter(parts, "EIO").is_some_and(|version| version == "4")

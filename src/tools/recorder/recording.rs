@@ -1,4 +1,4 @@
-//! What has passed: the steps in their order, each with what came of it.
+//! The recorded conversation: the steps in their order, each with its answers.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -16,14 +16,14 @@ use crate::tools::{
     transcript::{Action, What},
 };
 
-/// How long an answer may take before the next step goes on without it.
+/// The time that an answer may take before the next step goes on without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest wait that a file may ask for.
 pub(super) const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// A conversation that goes on.
 pub struct Recording {
     state: Mutex<Log>,
-    /// Held by who acts. Fair, so the order is that of arrival.
+    /// Held by the acting client. The lock is fair, so the order is that of arrival.
     turn: tokio::sync::Mutex<()>,
     arrived: Notify,
     quiet: Duration,
@@ -32,15 +32,16 @@ pub struct Recording {
 pub(super) struct Log {
     pub sessions: Vec<ClientSession>,
     pub steps: Vec<Recorded>,
-    /// The last step, or the last thing that came of it.
+    /// The time of the last step, or of its last answer.
     last: Instant,
     /// The answer that the last step still waits for.
     asked: Option<Asked>,
-    /// Whether this server has left an acknowledgement out. Nobody waits for another one.
+    /// Whether this server has left an acknowledgement out. The recording waits for no further
+    /// ones.
     is_silent: bool,
 }
 
-/// An answer that somebody waits for, by the session.
+/// An answer that a session waits for.
 #[derive(Clone, Copy, PartialEq)]
 enum Asked {
     Connection(usize),
@@ -50,9 +51,9 @@ enum Asked {
 /// One connection of a client to the namespace.
 pub(super) struct ClientSession {
     pub options: Options,
-    /// Whom it says it is.
+    /// The user that the client claims to be.
     pub user: Option<String>,
-    /// What the server calls it.
+    /// The id that the server gave to the socket.
     pub socket: String,
     /// The steps in which it began and ended.
     pub began: usize,
@@ -65,16 +66,16 @@ pub(super) struct Recorded {
 }
 
 pub(super) enum Cause {
-    /// A client, by its session, has done something.
+    /// A client, by its session, has acted.
     Client(usize, Action),
-    /// It has done something that a file cannot hold.
+    /// A client has done something that a file cannot hold.
     Untold(usize, String),
-    /// Nobody has done anything, for so long.
+    /// No client has acted for this time.
     Time(Duration),
 }
 
 impl Recording {
-    /// A step is over when nothing has come for the time `quiet`.
+    /// A step is over when nothing has arrived for the time `quiet`.
     pub fn new(quiet: Duration) -> Self {
         let state = Log {
             sessions: Vec::new(),
@@ -106,7 +107,7 @@ impl Recording {
         session
     }
 
-    /// Notes that a client says goodbye, once it is its turn.
+    /// Notes that a client disconnects, once it is its turn.
     pub async fn disconnects(&self, session: usize) {
         let _turn = self.next_turn().await;
         let mut state = self.state();
@@ -130,13 +131,13 @@ impl Recording {
         state.asked = ack.filter(|_| !state.is_silent).map(|id| Asked::Ack(session, id));
     }
 
-    /// Notes that a client sends what a file cannot hold, once it is its turn.
+    /// Notes that a client sends something that a file cannot hold, once it is its turn.
     pub async fn does(&self, session: usize, what: String) {
         let _turn = self.next_turn().await;
         self.state().step(Cause::Untold(session, what));
     }
 
-    /// Notes that a client has gone without a word.
+    /// Notes that a client has gone without a disconnect.
     pub async fn vanished(&self, session: usize) {
         let _turn = self.next_turn().await;
         let mut state = self.state();
@@ -144,7 +145,7 @@ impl Recording {
         state.step(Cause::Client(session, Action::Vanish));
     }
 
-    /// Notes what a client receives. Returns whether its session goes on.
+    /// Notes a packet that a client receives. Returns whether its session goes on.
     pub fn received(&self, session: usize, packet: Packet) -> bool {
         let mut state = self.state();
         let goes_on = match packet {
@@ -190,23 +191,23 @@ impl Recording {
 
     /// Notes that a session goes on over another transport.
     pub fn uses(&self, session: usize, transport: TransportKind) {
-        // One that is used anyway is not named.
+        // The default transport is not named.
         let named = Some([transport]).filter(|_| transport != TransportKind::default());
         self.state().sessions[session].options.transports = named;
     }
 
-    /// A number that grows with everything that passes.
+    /// A number that grows with every packet and step.
     pub fn changes(&self) -> usize {
         let state = self.state();
         state.steps.len() + state.steps.iter().map(|step| step.answers.len()).sum::<usize>()
     }
 
-    /// How many steps there are so far.
+    /// The number of steps so far.
     pub fn steps(&self) -> usize {
         self.state().steps.len()
     }
 
-    /// How many connections of clients there were so far.
+    /// The number of connections of clients so far.
     pub fn clients(&self) -> usize {
         self.state().sessions.len()
     }
@@ -216,7 +217,7 @@ impl Recording {
         self.state().text(self.quiet)
     }
 
-    /// Waits for one's turn, and until what the last step brought has come.
+    /// Waits for the turn of this step, and until the answers to the last one have arrived.
     async fn next_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         let turn = self.turn.lock().await;
         loop {
@@ -277,7 +278,8 @@ impl Log {
         self.sessions[session].ended.get_or_insert(self.steps.len());
     }
 
-    /// Learns who a client is: by its authentication, else by what its events say first.
+    /// Notes the user of a client: the one of its authentication, else the first one that its
+    /// events name.
     fn meet(&mut self, session: usize, event: &str, payload: Option<&Value>) {
         let field = if event == "authenticate" { &["id"][..] } else { &["userId", "senderId"] };
         let claimed =

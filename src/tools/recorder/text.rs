@@ -1,5 +1,5 @@
-//! A recording as a conversation file: names for clients and for what changes, and waits for what
-//! comes at its own time.
+//! A recording as a conversation file: names for clients and for values that change, and waits for
+//! events that come at their own time.
 
 use std::{collections::HashMap, fmt::Write, time::Duration};
 
@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::recording::{Cause, ClientSession, LONGEST, Log, Recorded};
 use crate::tools::transcript::{Action, Answer, Names, ScriptStep, Shown, What, is_client};
 
-/// A pause between two steps that is longer than this is told to who waits for an event.
+/// After a longer pause between two steps, the wait for an event names its limit.
 const LONG: Duration = Duration::from_secs(2);
 
 impl Log {
-    /// The name of each session's client. Somebody who comes back after having gone is the same
-    /// client again; a second tab is another one.
+    /// The name of each session's client. A user who returns after leaving is the same client
+    /// again; a second tab is another one.
     fn clients(&self) -> Vec<String> {
         let mut last_of: HashMap<String, &ClientSession> = HashMap::new();
         let mut clients = Vec::new();
@@ -62,12 +62,12 @@ impl Log {
             if matches!(cause, Cause::Time(_) | Cause::Client(_, Action::Vanish)) {
                 write_wait(&mut text, cause, &answers, quiet);
             }
-            // Nobody can bring these about again.
+            // A replay cannot cause these answers again.
             let mark = if matches!(cause, Cause::Untold(..)) { "#" } else { "" };
             shown.next_step();
             for mut answer in answers {
                 answer.arguments.iter_mut().for_each(|argument| names.name(argument));
-                // A comment is not read, so nothing may stand for what it says.
+                // A comment is not read, so no short form may stand for its contents.
                 let written = match mark {
                     "" => format!("  {}", shown.write(&answer)),
                     mark => format!("{mark}{answer}"),
@@ -107,7 +107,7 @@ impl Log {
     }
 }
 
-/// Writes how to wait for what comes at a time that nobody knows.
+/// Writes a wait for answers that come at an unknown time.
 fn write_wait(text: &mut String, cause: &Cause, answers: &[Answer], quiet: Duration) {
     let event = answers.iter().find_map(|answer| match &answer.what {
         What::Event(event) => Some((answer.client.clone(), event.clone())),
@@ -123,7 +123,7 @@ fn write_wait(text: &mut String, cause: &Cause, answers: &[Answer], quiet: Durat
             };
             ScriptStep::Client { client, action: Action::Await { event, within } }
         }
-        // Nobody has seen the server take note of it.
+        // No client has seen that the server noticed.
         (None, _) => ScriptStep::Pause(quiet),
     };
     let _ = writeln!(text, "{step}");

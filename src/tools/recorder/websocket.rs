@@ -1,4 +1,4 @@
-//! Passes a WebSocket's frames on, and shows the recording what they carry.
+//! Passes a WebSocket's frames on, and shows the recording their contents.
 
 use std::sync::{
     Arc,
@@ -39,7 +39,7 @@ pub(super) async fn join<C: Frames, S: Frames>(
     let _ = to_client.close().await;
 }
 
-/// What is shown to the recording, if anything is.
+/// The session that is recorded, if any is.
 struct Recorded {
     relay: Option<Arc<Relay>>,
     is_session: AtomicBool,
@@ -56,13 +56,14 @@ impl Recorded {
         from_client: SplitStream<C>,
         to_server: &mut SplitSink<S, Message>,
     ) {
-        // Messages wait for their turn. Heartbeats do not, nor do answers that the server asked for.
+        // Messages wait for their turn. Heartbeats do not, nor do answers that the server
+        // requested.
         let (acts, to_act) = unbounded_channel::<Message>();
         let (passes, to_pass) = unbounded_channel::<Message>();
         let read = self.read(from_client, acts, passes.clone());
         let (is_goodbye, (), ()) =
             tokio::join!(read, self.act(to_act, passes), self.write(to_pass, to_server));
-        // What it has brought about may still come, until it is the turn of this.
+        // The answers to the last messages may still arrive, until the turn of this step.
         match self.session() {
             Some(relay) if is_goodbye => relay.client_ends().await,
             Some(relay) => relay.vanished().await,
@@ -70,7 +71,7 @@ impl Recorded {
         }
     }
 
-    /// Reads what the client sends. Returns whether it said goodbye.
+    /// Reads the client's frames. Returns whether the client said goodbye.
     async fn read<C: Frames>(
         &self,
         mut from_client: SplitStream<C>,
@@ -115,7 +116,7 @@ impl Recorded {
                 }
             }
             if to_server.send(frame).await.is_err() {
-                // The server's own end tells.
+                // The end of the server's stream ends the session.
                 std::future::pending::<()>().await;
             }
         }

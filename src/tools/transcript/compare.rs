@@ -1,4 +1,4 @@
-//! What an answer is compared with, and how the two differ.
+//! The comparison of expected and received answers.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::script::{Answer, What};
 
-/// Which expected answers of a step stand against which that came, by their indices.
+/// Pairs of expected and received answers of a step, by their indices.
 pub(super) struct Pairs {
     pairs: Vec<(Option<usize>, Option<usize>)>,
 }
 
 impl Pairs {
-    /// Those that have a counterpart.
+    /// The pairs with both an expected and a received answer.
     pub fn both(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.pairs.iter().filter_map(|(expected, actual)| (*expected).zip(*actual))
     }
@@ -44,10 +44,10 @@ pub(super) fn pairs(expected: &[&Answer], actual: &[Answer]) -> Pairs {
     Pairs { pairs }
 }
 
-/// One way in which the server has answered differently.
+/// One difference between the expected and the received answers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// The line of the file: that of the answer, or that of the step that brought an unexpected one.
+    /// The line of the file: that of the answer, or that of the step before an unexpected one.
     pub line: usize,
     pub client: String,
     /// The name of the event, or `ack`.
@@ -59,12 +59,12 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "difference", rename_all = "kebab-case")]
 pub enum DifferenceKind {
-    /// It did not come.
+    /// The answer did not come.
     Missing,
-    /// Nobody expected it.
+    /// The file does not expect the answer.
     Unexpected { arguments: Vec<Value> },
-    /// A field has another value. It is named by its path, such as `message.readBy[0]`; what is
-    /// not there has no value.
+    /// A field has another value. The field is named by its path, such as `message.readBy[0]`; a
+    /// missing field has no value.
     Field {
         field: String,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,12 +72,13 @@ pub enum DifferenceKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         actual: Option<Value>,
     },
-    /// The fields of an object, which is named by its path, come in another order.
+    /// The fields of an object, which is named by its path, have another order.
     Order { field: String, expected: Vec<String>, actual: Vec<String> },
 }
 
 impl DifferenceKind {
-    /// Whether it is the same as another one, of a field that stands deeper in the payload.
+    /// Whether the difference is the same as another one, of a field that stands deeper in the
+    /// payload.
     pub(super) fn repeats(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -122,11 +123,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// How the arguments of an answer differ, field by field.
+/// The differences between the arguments of an answer, field by field.
 pub(super) fn fields(expected: &[Value], actual: &[Value]) -> Vec<DifferenceKind> {
     let mut differences = Vec::new();
     for index in 0..expected.len().max(actual.len()) {
-        // Nearly always there is one, and a field's name says enough.
+        // Nearly always there is one argument, and a field's name is enough.
         let path = if index == 0 { String::new() } else { format!("argument {}", index + 1) };
         compare(&path, expected.get(index), actual.get(index), &mut differences);
     }

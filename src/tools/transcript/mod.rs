@@ -1,5 +1,5 @@
-//! Conversations as text: who says what, and what everybody receives. It knows the server as its
-//! clients do, and starts it as its operators do.
+//! Conversations as text: the events of each client, and the answers that all receive. It knows the
+//! server as its clients do, and starts it as its operators do.
 #![doc = ""]
 #![doc = include_str!("../../../docs/conversations.md")]
 
@@ -34,8 +34,8 @@ pub(crate) use shorthand::Shown;
 /// Plays the conversation in the file at `path` against `server`.
 ///
 /// # Errors
-/// The file cannot be read (the error names line, column and what was expected there), there is no
-/// server, or the conversation did not come to its end (the error shows it so far).
+/// The file cannot be read (the error names the line, the column and the expected text), there is
+/// no server, or the conversation did not come to its end (the error shows it so far).
 pub async fn replay(path: impl AsRef<Path>, server: &Stage) -> Result<Transcript> {
     let path = path.as_ref();
     let at = || path.display().to_string();

@@ -1,4 +1,4 @@
-//! A client in a conversation that is played: what it has received, and what it still waits for.
+//! A client in a conversation that is played: the packets that it has received, and its open waits.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::tools::client::{Client, Options, Received};
 pub(super) struct PlayedClient {
     pub client: Option<Client>,
     pub options: Options,
-    /// Received during this step.
+    /// The answers that arrived during this step.
     pub received: Vec<(What, Vec<Value>)>,
     /// The names of the events since the last step that was no expectation.
     pub recent: Vec<String>,
-    /// The answer that is waited for.
+    /// The number of the answer that the step waits for.
     pub asked: Option<u64>,
-    /// The answer that ends the step.
+    /// The number of the answer that ends the step.
     pub barrier: Option<u64>,
-    /// Answers that were given up. They belong to no step.
+    /// The numbers of answers that were given up. They belong to no step.
     pub late_barriers: Vec<u64>,
     /// Whether a barrier of this socket was ever answered as the contract says.
     pub conforms: bool,
@@ -32,12 +32,12 @@ impl PlayedClient {
         self.received.iter().any(|(what, _)| matches!(what, What::Event(name) if name == event))
     }
 
-    /// Leaves a room that nobody is in: always answered, and without effect.
+    /// Leaves a room without members: the server always answers, and nothing changes.
     pub async fn ask_barrier(&mut self, limit: Duration) {
         if let Some(client) = &mut self.client {
             let id = client.new_ack();
             let nowhere = json!({ "conversationId": "-" });
-            // If the connection has broken, that is what is received next.
+            // A broken connection is the next thing that is received.
             let _ =
                 timeout(limit, client.send("leave-conversation", vec![nowhere], Some(id))).await;
             self.barrier = Some(id);
@@ -56,7 +56,7 @@ impl PlayedClient {
                 self.asked = self.asked.filter(|asked| *asked != id);
                 self.received.push((What::Ack, arguments));
             }
-            // By the names that the official client gives the reasons.
+            // The reasons have the names that the official client gives them.
             Ok(Some(Received::Disconnected)) => self.lose_connection("io server disconnect"),
             Ok(Some(Received::Unreadable(_))) => self.lose_connection("parse error"),
             Ok(None) | Err(_) => self.lose_connection("transport close"),
@@ -66,7 +66,7 @@ impl PlayedClient {
     fn barrier_answered(&mut self, arguments: &[Value]) {
         let Some(Value::Object(answer)) = arguments.first() else { return };
         self.conforms = answer.get("ok").is_some_and(Value::is_boolean);
-        // What refuses it is told by an event as well, which nobody's step has brought.
+        // The server emits an `error` for a refused barrier too, which belongs to no step.
         if let Some(code) = answer.get("error").and_then(|error| error.get("code")) {
             let is_its_error = |(what, arguments): &(What, Vec<Value>)| {
                 matches!(what, What::Event(name) if name == "error")

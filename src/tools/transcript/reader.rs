@@ -1,4 +1,4 @@
-//! Reads a text word by word, and knows where it is.
+//! Reads a text word by word, and knows its position.
 
 use std::{cell::Cell, fmt};
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::shorthand::Lowered;
 
-/// What is wrong with a conversation file, and where.
+/// The place and the defect of an unreadable conversation file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// In characters, counted from 1.
+    /// The column in characters, counted from 1.
     pub column: usize,
     pub message: String,
 }
@@ -27,12 +27,12 @@ impl std::error::Error for Unreadable {}
 
 pub(super) type Result<T> = std::result::Result<T, Unreadable>;
 
-/// A place in a text. Methods that read leave it behind what they have read.
+/// A place in a text. Reading methods move it to the end of the text that they have read.
 pub(super) struct Reader<'a> {
     text: &'a str,
-    /// A byte's index.
+    /// The place, as a byte's index.
     at: usize,
-    /// The last line that was asked for: where it begins, and its number less one. Files are read
+    /// The start of the last line that a caller asked for, and its number less one. Files are read
     /// from their beginning to their end, and so need not be counted from there each time.
     counted: Cell<(usize, usize)>,
 }
@@ -50,19 +50,19 @@ impl<'a> Reader<'a> {
         &self.text[self.at..]
     }
 
-    /// What was read since it was at `start`.
+    /// The text that was read since the place `start`.
     pub fn since(&self, start: usize) -> &'a str {
         &self.text[start..self.at]
     }
 
-    /// The next word of the line, nothing at its end. The blanks behind it are skipped.
+    /// The next word of the line, nothing at its end. The blanks after it are skipped.
     pub fn word(&mut self) -> &'a str {
         let word = self.take_while(|c| !c.is_whitespace());
         self.skip_blanks();
         word
     }
 
-    /// A JSON value, which may go on over the end of the line, and the blanks behind it.
+    /// A JSON value, which may go on over the end of the line, and the blanks after it.
     pub fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut values = serde_json::Deserializer::from_str(self.rest()).into_iter();
         let value = values.next().unwrap_or_else(|| serde_json::from_str(""));
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     fn json_error(&self, error: &serde_json::Error) -> Unreadable {
-        // Its position counts from here, lines from 1, and columns in bytes up to the culprit.
+        // The error counts from here, lines from 1, and columns in bytes up to the culprit.
         let lines = self.rest().split_inclusive('\n');
         let above: usize = lines.take(error.line().saturating_sub(1)).map(str::len).sum();
         let at = self.at + above + error.column().saturating_sub(1);

@@ -1,4 +1,4 @@
-//! A conversation file: what its lines are, and how they are written.
+//! A conversation file: the kinds of its lines, and their written form.
 
 use std::{fmt, time::Duration};
 
@@ -16,9 +16,9 @@ pub struct Script {
 /// A line, or several of them if a payload spans them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// That of its first line, counted from 1.
+    /// The number of its first line, counted from 1.
     pub number: usize,
-    /// As it was written, without the end of the last line.
+    /// The line as it was written, without the end of the last line.
     pub text: String,
     pub content: Content,
 }
@@ -32,35 +32,35 @@ pub enum Content {
     Answer(Answer),
 }
 
-/// A variable of the configuration that a server of one's own is started with.
+/// A variable of the configuration for a server of one's own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSetting {
     pub name: String,
     pub value: String,
 }
 
-/// Something that happens.
+/// A step of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScriptStep {
     Client {
         client: String,
         action: Action,
     },
-    /// Nobody does anything for a while.
+    /// No client acts for a while.
     Pause(Duration),
     /// The server is stopped in order and started again on the same data.
     Restart,
 }
 
-/// What a client does.
+/// The action of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Connect(Box<Options>),
     /// Connects again, with the options of the last time.
     Reconnect,
-    /// Says goodbye.
+    /// Disconnects.
     Disconnect,
-    /// Breaks the connection without a word.
+    /// Breaks the connection without a disconnect.
     Vanish,
     /// Emits an event, with a callback if it asks.
     Emit {
@@ -73,15 +73,15 @@ pub enum Action {
         event: String,
         within: Option<Duration>,
     },
-    /// Nothing of this name, or nothing at all, has come since the last step that is no
-    /// expectation, nor does it for a while.
+    /// No event of this name, or none at all, has arrived since the last step that is no
+    /// expectation, nor arrives for a while.
     ExpectNo {
         event: Option<String>,
         within: Option<Duration>,
     },
 }
 
-/// Something that a client received.
+/// An answer that a client received.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub client: String,
@@ -97,7 +97,7 @@ pub enum What {
 }
 
 impl Script {
-    /// Whether the file says what the server answers.
+    /// Whether the file has answers of the server.
     pub fn has_answers(&self) -> bool {
         self.lines.iter().any(|line| matches!(line.content, Content::Answer(_)))
     }
@@ -120,8 +120,8 @@ pub fn is_client(word: &str) -> bool {
 /// Words that begin lines of their own.
 pub const RESERVED: [&str; 2] = ["pause", "server"];
 
-/// Whether an event's name stands as it is. Others, and an event of the name `ack`, stand in
-/// quotation marks.
+/// Whether an event's name stands without quotation marks. Others, and an event of the name `ack`,
+/// have them.
 pub fn is_plain_event(name: &str) -> bool {
     name != "ack"
         && name.starts_with(|c: char| c.is_alphanumeric())
@@ -199,7 +199,7 @@ impl fmt::Display for Answer {
 }
 
 impl Answer {
-    /// The client and what it received, without the arguments.
+    /// The client and the name of the answer, without the arguments.
     pub(super) fn head(&self) -> String {
         match &self.what {
             What::Event(name) => format!("{} < {}", self.client, Quoted(name)),
@@ -208,7 +208,7 @@ impl Answer {
     }
 }
 
-/// Arguments of a step, in which long texts that repeat are short.
+/// The arguments of a step, in which long texts that repeat are short.
 fn write_arguments(f: &mut fmt::Formatter, arguments: &[Value]) -> fmt::Result {
     let mut text = String::new();
     for argument in arguments {

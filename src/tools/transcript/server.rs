@@ -19,30 +19,30 @@ use crate::{
     tools::client::TransportKind,
 };
 
-/// How long to wait before a server is started again that could not be.
+/// The pause before another attempt to start a server.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Where conversations are played, and how.
+/// The server for conversations, and the rules of a replay.
 #[derive(Clone, Debug)]
 pub struct Stage {
     pub target: Target,
-    /// That of clients whose options name none.
+    /// The transport of clients whose options name none.
     pub transport: TransportKind,
-    /// The longest that one wait of a step may take.
+    /// The time limit of one wait of a step.
     pub timeout: Duration,
-    /// Of a server that does not acknowledge as the contract says, all that a step brings has come
-    /// when nothing has come for this long.
+    /// On a server that does not acknowledge as the contract says, a step is over when nothing has
+    /// arrived for this long.
     pub quiet: Duration,
-    /// How the end of a step is known. `None`: a server of its own is asked, and of others those
-    /// that were seen to answer as the contract says.
+    /// The sign for the end of a step. `None`: a server of its own is asked, and so are other
+    /// servers that were seen to answer as the contract says.
     pub settle: Option<Settle>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
-    /// By the answer to an event that changes nothing, as the contract says.
+    /// The answer to an event that changes nothing, as the contract says.
     Ask,
-    /// By the clock.
+    /// A quiet time.
     Quiet,
 }
 
@@ -66,12 +66,12 @@ impl FromStr for Settle {
 pub enum Target {
     /// A server of its own for each conversation, in this process, without any data.
     Own {
-        /// That of conversations that do not choose one.
+        /// The storage of conversations that do not choose one.
         storage: StorageKind,
         /// The server on which conversations with MongoDB have a database of their own.
         mongodb_uri: Option<String>,
     },
-    /// The server at this address. It should hold nothing that the conversations touch.
+    /// The server at this address. It should hold no data that the conversations touch.
     At(String),
 }
 
@@ -121,7 +121,7 @@ impl Stage {
 }
 
 impl ServerSetting {
-    /// Whether a server can be started with it. The error says why not.
+    /// Whether a server can be started with it. The error gives the reason why not.
     pub(super) fn check(&self) -> std::result::Result<(), String> {
         let check = || match self.storage()? {
             Some(_) => Ok(()),
@@ -134,7 +134,7 @@ impl ServerSetting {
         check().map_err(|error: anyhow::Error| format!("{error:#}"))
     }
 
-    /// The storage, if that is what it chooses.
+    /// The storage, if the setting chooses one.
     fn storage(&self) -> Result<Option<StorageKind>> {
         if self.name != "STORAGE" {
             return Ok(None);
@@ -178,7 +178,7 @@ impl Running {
         }
     }
 
-    /// Stops it and removes its data, if it is one's own.
+    /// Stops the server and removes its data, if it is one's own.
     pub async fn end(self) -> Result<()> {
         match self {
             Self::Own(own) => own.end().await,
@@ -190,14 +190,14 @@ impl Running {
 /// A server in this process.
 pub(super) struct Own {
     config: Config,
-    /// Of the run that serves now or served last.
+    /// The address of the run that serves now or served last.
     url: String,
     process: Option<Process>,
     /// Holds the SQLite file or the outbox.
     _directory: TempDir,
 }
 
-/// A run of it.
+/// A run of the server.
 struct Process {
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<()>>,
@@ -211,7 +211,7 @@ impl Own {
     ) -> Result<Self> {
         let directory = tempfile::tempdir().context("make a directory for its file")?;
         let sqlite_path = Some(path_text(&directory.path().join("chat.db"))?);
-        // A file says the same however fast it is played.
+        // The result of a file must not depend on the speed of the replay.
         let rate_limit = Some("off".into());
         let mut settings = Settings { sqlite_path, rate_limit, ..Settings::default() };
         for setting in chosen {
@@ -234,7 +234,7 @@ impl Own {
         Ok(own)
     }
 
-    /// Serves, and returns when it answers.
+    /// Serves, and returns when the server answers.
     async fn run(&mut self) -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         self.url = format!("http://{}", listener.local_addr()?);
@@ -261,12 +261,12 @@ impl Own {
         }
     }
 
-    /// Stops it in order, and starts it again on the same data, at another address.
+    /// Stops the server in order, and starts it again on the same data, at another address.
     pub async fn restart(&mut self, patience: Duration) -> Result<()> {
         self.stop().await?;
         let deadline = Instant::now() + patience;
-        // What did not end in time ends with the process, and here the process goes on: it may
-        // hold the file a little longer.
+        // Tasks that did not end in time would end with the process, but here the process goes on:
+        // they may hold the file a little longer.
         while let Err(error) = self.run().await {
             if Instant::now() >= deadline {
                 return Err(error);

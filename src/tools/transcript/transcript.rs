@@ -1,4 +1,4 @@
-//! A conversation that was played: its script, and what everybody received.
+//! A conversation that was played: its script, and the answers that each client received.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,17 +11,17 @@ use super::{
     shorthand::Shown,
 };
 
-/// What came of a script. Its text is the script's, with the answers below each step.
+/// The result of a script. Its text is the script's, with the answers below each step.
 #[derive(Clone, Debug)]
 pub struct Transcript {
     pub(super) script: Script,
-    /// By the index of the step's line; none of steps that were not played.
+    /// The answers by the index of the step's line. Steps that were not played have none.
     pub(super) answers: BTreeMap<usize, Vec<Answer>>,
     pub(super) stop: Option<Stop>,
     pub(super) ignores_order: bool,
 }
 
-/// Why the conversation did not come to its end.
+/// The reason why the conversation did not come to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stop {
     /// The line of the step.
@@ -41,7 +41,7 @@ impl Script {
         self.lines_below(step).map(|(_, _, answer)| answer).collect()
     }
 
-    /// The number and text of each of those lines as well.
+    /// The answers below a step, with the number and the text of each line.
     fn lines_below(&self, step: usize) -> impl Iterator<Item = (usize, &str, &Answer)> {
         self.lines[step + 1..].iter().map_while(|line| match &line.content {
             Content::Answer(answer) => Some((line.number, line.text.as_str(), answer)),
@@ -56,12 +56,12 @@ impl Transcript {
         &self.script
     }
 
-    /// Why it did not come to its end, if it did not.
+    /// The reason why the conversation did not come to its end, if it did not.
     pub fn stop(&self) -> Option<&Stop> {
         self.stop.as_ref()
     }
 
-    /// From now on, compares without regard to the order of fields, for servers that order theirs
+    /// From now on, comparisons ignore the order of fields, for servers that order theirs
     /// differently.
     pub fn ignore_order(&mut self) {
         self.ignores_order = true;
@@ -100,8 +100,7 @@ impl Transcript {
         text
     }
 
-    /// In what the server has answered differently from what the file says, as far as the
-    /// conversation went.
+    /// The differences between the server's answers and the file, as far as the conversation went.
     pub fn differences(&self) -> Vec<Difference> {
         let mut differences = Vec::new();
         for (&step, actual) in &self.answers {
@@ -112,7 +111,7 @@ impl Transcript {
                     (Some(old), Some(new)) => {
                         let kinds = fields(&expected[old].arguments, &actual[new].arguments);
                         for kind in kinds.into_iter().filter(|kind| self.counts(kind)) {
-                            // What an object that was shown above differs in, is told there.
+                            // The differences of an object that was shown above are reported there.
                             let is_told = |other: &Difference| kind.repeats(&other.kind);
                             if is_long(lines[old].1) || !differences.iter().any(is_told) {
                                 differ(&mut differences, lines[old].0, expected[old], kind);
@@ -138,7 +137,7 @@ impl Transcript {
         differences
     }
 
-    /// The answers below a step. Those that are as the file says stay as somebody formatted them.
+    /// The answers below a step. Answers that match the file keep their format.
     fn write_answers(&self, f: &mut fmt::Formatter, step: usize, shown: &mut Shown) -> fmt::Result {
         let Some(actual) = self.answers.get(&step) else { return Ok(()) };
         let lines: Vec<_> = self.script.lines_below(step).collect();
@@ -160,9 +159,9 @@ fn differ(differences: &mut Vec<Difference>, line: usize, answer: &Answer, kind:
     differences.push(Difference { line, client, what, kind });
 }
 
-/// Writes an answer in its short form, or as somebody has formatted it by hand.
+/// Writes an answer in its short form, or as a person has formatted it by hand.
 fn write_answer(shown: &mut Shown, answer: &Answer, text: Option<&str>) -> String {
-    // What a program wrote is on one line.
+    // A program writes an answer on one line.
     let by_hand = text.filter(|text| text.contains('\n') && is_long(text));
     match by_hand {
         Some(text) => {

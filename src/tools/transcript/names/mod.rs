@@ -1,4 +1,4 @@
-//! Variables: stable names for what changes from one run to the next.
+//! Variables: stable names for values that change from one run to the next.
 //!
 //! A text that is `<kind-N>` as a whole is a variable. It stands for one text, from where it is
 //! first seen on. `<time>` and `<milliseconds>` stand for any time. A text that only looks like a
@@ -35,8 +35,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Puts what they stand for into the place of the variables, for sending. The error names one
-    /// that stands for nothing yet.
+    /// Replaces the variables by their texts, for sending. The error names one that stands for
+    /// nothing yet.
     pub fn resolve(&mut self, value: &mut Value) -> Result<(), String> {
         for_each_scalar(value, &mut |scalar| {
             let Value::String(text) = scalar else {
@@ -54,7 +54,7 @@ impl Names {
         })
     }
 
-    /// Of the times that will be received, those get names that a client is going to send.
+    /// Notes times that a client is going to send: these get names when they are received.
     pub fn will_be_sent(&mut self, value: &Value) {
         let noted = for_each_scalar(&mut value.clone(), &mut |scalar| {
             if let Value::String(text) = scalar
@@ -67,7 +67,7 @@ impl Names {
         noted.expect("noting does not fail");
     }
 
-    /// The reverse, for what a client was seen to send: names for what has one.
+    /// The reverse of [`Self::resolve`], for values that a client was seen to send.
     pub fn name_sent(&mut self, value: &mut Value) {
         self.name_each(value, |names, scalar| {
             let text = text_of(scalar);
@@ -77,8 +77,8 @@ impl Names {
         });
     }
 
-    /// Lets the variables of `expected` that stand for nothing yet stand for what is in their
-    /// place in `actual`.
+    /// Binds the variables of `expected` that stand for nothing yet to the values in their place in
+    /// `actual`.
     pub fn bind(&mut self, expected: &Value, actual: &Value) {
         match (expected, actual) {
             (Value::Array(expected), Value::Array(actual)) => {
@@ -108,7 +108,7 @@ impl Names {
                 if has_form {
                     self.give(name.clone(), text);
                 } else {
-                    // It is shown as what it is, and sent as what it should have been.
+                    // The text is shown as it is, and sent where the variable stands.
                     self.text_of.insert(name.clone(), text.clone());
                 }
             }
@@ -124,7 +124,7 @@ impl Names {
         }
     }
 
-    /// Puts names into the place of ids and times in what was received.
+    /// Replaces ids and times in received values by names.
     pub fn name(&mut self, value: &mut Value) {
         self.name_each(value, |names, scalar| {
             let as_text = text_of(scalar);
@@ -158,7 +158,7 @@ impl Names {
         });
     }
 
-    /// Names what has a name, lets `otherwise` see what has none, and escapes what is left of it.
+    /// Replaces values that have a name, passes the others to `otherwise`, and escapes the rest.
     fn name_each(&mut self, value: &mut Value, mut otherwise: impl FnMut(&mut Self, &mut Value)) {
         let named = for_each_scalar(value, &mut |scalar| {
             if let Value::String(text) = scalar
@@ -179,7 +179,7 @@ impl Names {
         named.expect("naming does not fail");
     }
 
-    /// What an id seems to be that the server made.
+    /// The kind of an id that the server seems to have made.
     fn kind_made(&self, text: &str) -> Option<&'static str> {
         if self.sent.contains(text) {
             None
@@ -209,7 +209,7 @@ impl Names {
     }
 }
 
-/// Whether all variables in `value` can be sent. The error says why not.
+/// Whether all variables in `value` can be sent. The error gives the reason why not.
 pub fn check_sendable(value: &Value) -> Result<(), String> {
     for_each_scalar(&mut value.clone(), &mut |scalar| match scalar {
         Value::String(text) if text == TIME || text == MILLISECONDS => {
@@ -219,7 +219,7 @@ pub fn check_sendable(value: &Value) -> Result<(), String> {
     })
 }
 
-/// Visits everything that is no array and no object, and the keys of objects.
+/// Visits every value that is no array and no object, and the keys of objects.
 fn for_each_scalar(
     value: &mut Value,
     change: &mut impl FnMut(&mut Value) -> Result<(), String>,
@@ -233,7 +233,7 @@ fn for_each_scalar(
                 let mut name = Value::String(key.clone());
                 change(&mut name)?;
                 for_each_scalar(&mut value, change)?;
-                // Two times would be one field.
+                // Two keys that are times would be one field.
                 let name = name.as_str().filter(|name| *name != TIME).unwrap_or(&key).to_owned();
                 Ok::<_, String>((name, value))
             };
@@ -248,7 +248,7 @@ fn text_of(scalar: &Value) -> String {
     scalar.as_str().map_or_else(|| scalar.to_string(), Into::into)
 }
 
-/// Whether it is `<kind-N>`: small letters, and a number from 1 on.
+/// Whether a text is `<kind-N>`: small letters, and a number from 1 on.
 pub(super) fn is_variable(text: &str) -> bool {
     let inner = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
     inner.and_then(|inner| inner.split_once('-')).is_some_and(|(kind, number)| {
@@ -294,14 +294,14 @@ fn is_uuid(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
-/// Whether it is a time as the contract writes it, to the millisecond and with a `Z`.
+/// Whether a text is a time as the contract writes it, to the millisecond and with a `Z`.
 fn is_time(text: &str) -> bool {
     let has_form = text.len() == 24 && text.as_bytes()[19] == b'.' && text.ends_with('Z');
     has_form && text.parse::<jiff::Timestamp>().is_ok()
 }
 
-/// Whether it is a time as `Date.now()` tells it: milliseconds since 1970, of the years 2001 to
-/// 2286.
+/// Whether a number is a time as `Date.now()` returns it: milliseconds since 1970, of the years
+/// 2001 to 2286.
 fn is_milliseconds(number: &serde_json::Number) -> bool {
     number.as_u64().is_some_and(|number| (1_000_000_000_000..10_000_000_000_000).contains(&number))
 }

@@ -26,7 +26,7 @@ fn a_time_that_is_sent_back_has_a_name_and_others_have_none() {
     let mut sent = json!({ "before": back });
     names.name_sent(&mut sent);
     assert_eq!(sent, json!({ "before": "<time-1>" }));
-    // Played again, it stands for what is in its place then.
+    // In a replay, the name stands for the text in its place then.
     let mut replayed = Names::default();
     replayed.bind(&json!(["<time-1>", "<time>"]), &json!([other, back]));
     assert_eq!(resolved(&mut replayed, sent), Ok(json!({ "before": other })));
@@ -43,7 +43,7 @@ fn the_same_id_has_the_same_name_everywhere() {
 }
 
 #[test]
-fn what_a_client_sent_stays_as_it_is() {
+fn values_that_a_client_sent_stay_as_they_are() {
     let mut names = Names::default();
     let sent = json!([FIRST, UUID_1, "2025-11-11T10:30:00.000Z", 1_762_857_000_000_u64]);
     assert_eq!(resolved(&mut names, sent.clone()), Ok(sent.clone()));
@@ -62,16 +62,16 @@ fn only_a_time_of_the_contracts_form_is_one() {
 }
 
 #[test]
-fn a_variable_stands_for_what_is_first_seen_in_its_place() {
+fn a_variable_stands_for_the_first_text_in_its_place() {
     let mut names = Names::default();
     let expected = json!({ "id": "<message-7>", "room": "<room-1>", "to": "<uuid-1>" });
     let actual = json!({ "id": FIRST, "room": "xyz", "to": "no UUID" });
     names.bind(&expected, &actual);
     let as_named = json!({ "id": "<message-7>", "room": "<room-1>", "to": "no UUID" });
     assert_eq!(named(&mut names, actual), as_named);
-    // What does not have its form is told as it is, and the conversation goes on with it.
+    // A text of another form is shown as it is, and the conversation goes on with it.
     assert_eq!(resolved(&mut names, json!("<uuid-1>")), Ok(json!("no UUID")));
-    // It stands for that from then on, and the other is another one.
+    // The variable keeps its text, and the other text gets another name.
     names.bind(&json!("<message-7>"), &json!(SECOND));
     assert_eq!(named(&mut names, json!(SECOND)), json!("<message-1>"));
     // One text has one name.
@@ -80,7 +80,7 @@ fn a_variable_stands_for_what_is_first_seen_in_its_place() {
 }
 
 #[test]
-fn a_text_that_looks_like_a_variable_is_told_from_one() {
+fn a_text_that_looks_like_a_variable_is_escaped() {
     let mut names = Names::default();
     for text in ["<message-1>", "<time>", "<<uuid-2>", "<milliseconds>"] {
         let escaped = json!(format!("<{text}"));
@@ -94,21 +94,21 @@ fn a_text_that_looks_like_a_variable_is_told_from_one() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_an_error() {
+fn a_variable_without_a_text_cannot_be_sent() {
     let error = resolved(&mut Names::default(), json!({ "id": "<message-1>" })).unwrap_err();
     assert_eq!(error, "<message-1> was not seen yet");
     assert!(check_sendable(&json!(["<time>"])).unwrap_err().starts_with("<time> stands for"));
 }
 
 #[test]
-fn what_is_seen_sent_has_its_name() {
+fn a_known_id_that_a_client_sends_has_its_name() {
     let mut names = Names::default();
     let time = "2025-11-11T10:30:00.000Z";
     names.name(&mut json!([FIRST, time]));
     let mut sent = json!([FIRST, time, SECOND]);
     names.name_sent(&mut sent);
     assert_eq!(sent, json!(["<message-1>", time, SECOND]));
-    // The time is the server's all the same, the other id the client's.
+    // The time still counts as the server's, the other id as the client's.
     assert_eq!(named(&mut names, json!([time, SECOND])), json!(["<time>", SECOND]));
 }
 

@@ -1,5 +1,4 @@
-//! Reads a conversation file. What cannot be read is told by line, column and what was expected
-//! there.
+//! Reads a conversation file. An error names the line, the column and the expected text.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -29,7 +28,7 @@ const STEPS: &str = "a step: CLIENT connects, reconnects, disconnects, vanishes,
     > EVENT JSON, ? EVENT JSON, awaits EVENT, expects no EVENT or expects nothing; \
     pause TIME; server restarts; server has NAME=value";
 
-/// What clients do.
+/// The verbs of clients' steps.
 const VERBS: [&str; 8] =
     ["connects", "reconnects", "disconnects", "vanishes", ">", "?", "awaits", "expects"];
 
@@ -71,16 +70,16 @@ impl Script {
 
 struct Parser<'a> {
     reader: Reader<'a>,
-    /// Who has connected above.
+    /// The clients that have connected above.
     clients: BTreeSet<&'a str>,
-    /// What has been set above.
+    /// The settings that stand above.
     settings: BTreeSet<&'a str>,
-    /// What short forms may stand for.
+    /// The values that short forms may stand for.
     shown: Shown,
 }
 
 impl<'a> Parser<'a> {
-    /// Reads what begins at the start of a line, up to the end of its last one.
+    /// Reads the content that begins at the start of a line, up to the end of its last line.
     fn content(&mut self, above: &[Line]) -> Result<Content> {
         let is_indented = self.reader.rest().starts_with([' ', '\t']);
         self.reader.skip_blanks();
@@ -191,7 +190,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What a client does, by one of the [`VERBS`].
+    /// The action of a client, by one of the [`VERBS`].
     fn action(&mut self, verb: &str) -> Result<Action> {
         Ok(match verb {
             "connects" => Action::Connect(Box::new(self.options()?)),
@@ -230,13 +229,13 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// JSON values up to the end of a line, without variables that stand for anything.
+    /// JSON values up to the end of a line, without the variables that stand for any value.
     fn sendable(&mut self) -> Result<Vec<Value>> {
         let mut values = Vec::new();
         while !self.reader.is_at_end_of_line() {
             let start = self.reader.at();
             let value = self.reader.short_json()?;
-            // Of the short forms only repetitions can be sent.
+            // Repetitions are the only short forms that can be sent.
             let value = Shown::default().expand(value, "");
             let value = value.or_else(|message| self.error(start, &message))?;
             names::check_sendable(&value).or_else(|message| self.error(start, &message))?;

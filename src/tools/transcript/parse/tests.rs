@@ -1,4 +1,4 @@
-//! Every step is read, and whatever is no step is refused in its place.
+//! Every step is read, and everything else is refused in its place.
 
 use std::time::Duration;
 
@@ -81,13 +81,13 @@ fn an_event_of_the_name_ack_stands_in_quotation_marks() {
 }
 
 #[test]
-fn line_ends_of_windows_and_a_byte_order_mark_are_no_matter() {
+fn windows_line_ends_and_a_byte_order_mark_do_not_matter() {
     let script = Script::parse("\u{feff}a connects\r\na > x {\r\n}\r\n").unwrap();
     assert_eq!(script.to_string(), "a connects\na > x {\n}\n");
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_where() {
+fn the_error_of_an_unreadable_file_names_the_place() {
     let cases = [
         ("alice", "1:6: expected a step: CLIENT connects"),
         ("alice shouts", "1:7: expected a step: CLIENT connects"),

@@ -1,8 +1,9 @@
-//! Plays a script with real clients, and notes what they receive.
+//! Plays a script with real clients, and notes the packets that they receive.
 //!
-//! A step is over when all that it brought has arrived. A server that acknowledges as the contract
-//! says is asked: the answer to an event that changes nothing comes behind everything else, so
-//! nothing is waited for by the clock. Of any other server, a step is over when nothing has come
+//! A step is over when all its answers have arrived. If the server acknowledges as the contract
+//! says, the player asks it: the answer to an event that changes nothing comes after everything
+//! else, so the player never waits for the clock. On any other server, a step is over when nothing
+//! has arrived for a quiet time.
 //! for a quiet time.
 
 mod settling;
@@ -30,8 +31,8 @@ use settling::{Settling, record_one};
 
 /// Plays `script` against `server`.
 ///
-/// # Errors
-/// There is no server. What happens between the server and the clients is no error, but stands in
+/// There is no server. Problems between the server and the clients are no error, but stand in the
+/// transcript.
 /// the transcript.
 pub async fn play(script: Script, server: &Stage) -> Result<Transcript> {
     let running = Running::start(&server.target, script.settings()).await?;
@@ -51,7 +52,7 @@ pub async fn play(script: Script, server: &Stage) -> Result<Transcript> {
         unacknowledged: HashSet::new(),
     };
     let played = player.play_all(&script).await;
-    // Whatever happened, the data of a server of its own is removed.
+    // The data of a server of its own is removed in any case.
     if let Err(error) = player.running.end().await {
         tracing::warn!(
             error = format!("{error:#}"),
@@ -66,20 +67,20 @@ struct Player<'a> {
     server: &'a Stage,
     running: Running,
     end: Settling,
-    /// In the order in which they first appeared.
+    /// The clients in the order in which they first appeared.
     clients: IndexMap<String, PlayedClient>,
     names: Names,
-    /// Whether any client was ever connected: there is a server.
+    /// Whether any client was ever connected, which proves that there is a server.
     has_connected: bool,
-    /// Somebody has vanished, and the server may not have noticed yet.
+    /// Whether a client has vanished, and the server may not have noticed yet.
     is_unsettled: bool,
-    /// Events that this server does not acknowledge. Nobody waits for it again.
+    /// Events that this server does not acknowledge. The player does not wait for them again.
     unacknowledged: HashSet<String>,
 }
 
-/// Why a conversation cannot go on.
+/// The reason why a conversation cannot go on.
 enum Halt {
-    /// It did not go as the file says.
+    /// The conversation did not go as the file says.
     Step(String),
     /// There is no server.
     Stage(anyhow::Error),
@@ -173,7 +174,7 @@ impl Player<'_> {
         if self.end != Settling::Asking {
             return self.settle(None).await;
         }
-        // When the server notices cannot be known: an `awaits` tells.
+        // The time at which the server notices is unknown: an `awaits` waits for it.
         self.is_unsettled = true;
         Ok(())
     }
@@ -212,12 +213,12 @@ impl Player<'_> {
             return halt(format!("{name} is not connected"));
         };
         *asked = asks.then(|| client.new_ack());
-        // If the connection has broken, the transcript will say so.
+        // The transcript shows a broken connection.
         if timeout(limit, client.send(event, arguments, *asked)).await.is_err() {
             return halt(format!("the server does not take what {name} sends"));
         }
         if asks && !self.unacknowledged.contains(event) {
-            // An answer that does not come is a difference, and not the end.
+            // A missing answer is a difference, and not the end.
             let is_answered =
                 |clients: &IndexMap<String, PlayedClient>| clients[index].asked.is_none();
             if !self.record_until(limit, is_answered).await && self.end != Settling::Asking {
@@ -253,7 +254,7 @@ impl Player<'_> {
                 return halt(format!("the server does not take the connection: {error:#}"));
             }
             Ok(Err(ConnectError::Unreachable(error))) => return Err(Halt::Stage(error)),
-            // As the official client tells it.
+            // The official client reports the same.
             Err(_) => participant.note("connect_error", vec![json!({ "message": "timeout" })]),
         }
         self.settle(Some(index)).await
@@ -267,7 +268,7 @@ impl Player<'_> {
                     _ => client.leave().await,
                 }
             };
-            // Whoever is gone already needs no goodbye.
+            // A client that is gone already needs no goodbye.
             let _ = timeout(self.server.timeout, leaving).await;
         }
         self.settle(None).await
@@ -309,8 +310,8 @@ impl Player<'_> {
         restarted.map_err(Halt::Stage)
     }
 
-    /// What was received in this step, with names for what changes. `expected` is what the file
-    /// says of it, and knows some of the names.
+    /// The answers of this step, with names for values that change. `expected` are the answers in
+    /// the file, which know some of the names.
     fn take_received(&mut self, expected: &[&Answer]) -> Vec<Answer> {
         let mut answers = Vec::new();
         for (client, participant) in &mut self.clients {
@@ -329,7 +330,7 @@ impl Player<'_> {
     }
 }
 
-/// The options of a connection with what their variables stand for.
+/// The options of a connection, with its variables replaced by their texts.
 fn resolved(options: &Options, names: &mut Names) -> std::result::Result<Options, String> {
     let mut value = serde_json::to_value(options).map_err(|error| error.to_string())?;
     names.resolve(&mut value)?;

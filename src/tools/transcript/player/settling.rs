@@ -1,4 +1,4 @@
-//! When a step is over: all that it brought has arrived.
+//! The end of a step: all its answers have arrived.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{Player, Stepped, halt};
 use crate::tools::transcript::participant::PlayedClient;
 
-/// How the end of a step is known.
+/// The sign for the end of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settling {
-    /// By the answer to an event that changes nothing.
+    /// The answer to an event that changes nothing.
     Asking,
-    /// By the clock.
+    /// A quiet time.
     Quiet,
-    /// The first client that connects finds out.
+    /// Unknown, until the first client that connects finds out.
     Unknown,
 }
 
 impl Player<'_> {
-    /// Whether this server acknowledges as the contract says.
+    /// Finds out whether this server acknowledges as the contract says.
     pub(super) async fn find_out(&mut self, index: usize) -> Stepped {
-        // What the connection brings comes first, so that it is not taken for an answer.
+        // The events of the connection come first, so that they do not count as an answer.
         self.settle(None).await?;
         let received = self.clients[index].received.len();
         let limit = self.server.quiet * 4;
@@ -35,13 +35,13 @@ impl Player<'_> {
             self.end = Settling::Asking;
         } else {
             self.end = Settling::Quiet;
-            // What such a server says to an event that it does not know, no step has brought.
+            // The answer of such a server to an unknown event belongs to no step.
             participant.received.truncate(received);
         }
         Ok(())
     }
 
-    /// Waits until everybody has received what the step brought, the client that acted first.
+    /// Waits until all clients have received the answers of the step, the acting client first.
     pub(super) async fn settle(&mut self, actor: Option<usize>) -> Stepped {
         if self.end != Settling::Asking {
             let deadline = Instant::now() + self.server.timeout;
@@ -69,7 +69,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Records what anybody receives until it is `enough`, for at most `limit`.
+    /// Records received packets until it is `enough`, for at most `limit`.
     pub(super) async fn record_until(
         &mut self,
         limit: Duration,
@@ -85,7 +85,7 @@ impl Player<'_> {
     }
 }
 
-/// Records the next thing that anybody receives, if it comes before the deadline.
+/// Records the next packet that any client receives, if it arrives before the deadline.
 pub(super) async fn record_one(
     clients: &mut IndexMap<String, PlayedClient>,
     deadline: Instant,

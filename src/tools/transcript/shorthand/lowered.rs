@@ -1,11 +1,11 @@
-//! Reads JSON with short forms: rewrites them as JSON, and knows where everything came from.
+//! Reads JSON with short forms: rewrites them as JSON, and knows the origin of each place.
 
 use serde_json::Value;
 
 use super::is_word_char;
 
-// While a value is read, its short forms are objects with one of these keys. A control character
-// that JSON texts of others hardly begin with keeps them apart.
+// While a value is read, its short forms are objects with one of these keys. The control character
+// keeps them apart from keys in other JSON texts, which hardly begin with one.
 pub const REFERENCE: &str = "\u{1}object";
 pub const REPEAT: &str = "\u{1}repeat";
 pub const SPREAD: &str = "\u{1}fields";
@@ -13,7 +13,7 @@ pub const SPREAD: &str = "\u{1}fields";
 /// A value with short forms, as JSON.
 pub struct Lowered {
     pub json: String,
-    /// Where the value ends in the text that it was read from.
+    /// The end of the value in the text that it was read from.
     pub end: usize,
     /// Places in the JSON, and the places in the text from which they come.
     places: Vec<(usize, usize)>,
@@ -68,7 +68,7 @@ impl Lowered {
     }
 }
 
-/// The length of the JSON string that `text` begins with; to the end if it has none.
+/// The length of the JSON string at the start of `text`; to the end if the string has none.
 fn string_length(text: &str) -> usize {
     let mut is_escaped = false;
     for (index, c) in text.char_indices().skip(1) {
@@ -106,7 +106,7 @@ fn spread(text: &str, count: &mut usize) -> Option<(String, usize)> {
         length += " but ".len() + word(but);
     }
     *count += 1;
-    // Each has a key of its own, because one object may have two.
+    // Each spread has a key of its own, because one object may have two.
     let key = Value::from(format!("{SPREAD}{count}"));
     Some((format!("{key}:{}", Value::from(&rest[..length])), "...".len() + length))
 }

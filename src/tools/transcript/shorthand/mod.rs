@@ -1,14 +1,15 @@
 //! The short forms of answers, so that a transcript reads like a chat log.
 //!
-//! They are a matter of text alone: a script holds whole values, whichever form its file has.
+//! Short forms are a matter of text alone: a script holds whole values, whichever form its file
+//! has.
 //!
 //! - `<message-1>` without quotation marks is the object with this `id`, as it was last shown;
 //! - `...conversation-history` in an object stands for the fields of the payload of that event,
 //!   which the same client has received in the same step, with `but event` for all except `event`;
 //! - `"x"*10001` is a text that repeats another one.
 //!
-//! [`Shown`] is what a reader has seen so far. Writing and reading keep it in the same way, so that
-//! what is written short is read as it was.
+//! [`Shown`] holds the values that a reader has seen so far. Writing and reading keep it in the
+//! same way, so that a short form is read as it was written.
 
 mod lowered;
 
@@ -23,10 +24,10 @@ use super::{
 pub(super) use lowered::Lowered;
 use lowered::{REFERENCE, REPEAT, SPREAD};
 
-/// Texts are repeated if this makes them much shorter.
+/// Texts that are longer than this are written as repetitions, if they repeat one character.
 const LONG_TEXT: usize = 100;
 
-/// What a reader has seen: objects by their names, and the events of the present step.
+/// The values that a reader has seen: objects by their names, and the events of the present step.
 #[derive(Default)]
 pub struct Shown {
     objects: HashMap<String, Value>,
@@ -35,12 +36,12 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// The answers below belong to another step.
+    /// Starts another step, to which the answers below belong.
     pub fn next_step(&mut self) {
         self.events.clear();
     }
 
-    /// Writes an answer, without indentation or line end, and takes note of it.
+    /// Writes an answer, without indentation or line end, and notes it.
     pub fn write(&mut self, answer: &Answer) -> String {
         let mut text = answer.head();
         for argument in &answer.arguments {
@@ -51,14 +52,14 @@ impl Shown {
         text
     }
 
-    /// Takes note of an answer that stands in its long form.
+    /// Notes an answer that stands in its long form.
     pub fn note(&mut self, answer: &Answer) {
         answer.arguments.iter().for_each(|argument| self.note_objects(argument));
         self.note_event(answer);
     }
 
-    /// Takes note of an event for the acknowledgement that follows it. Its objects are noted while
-    /// they are written or read.
+    /// Notes an event for the acknowledgement that follows it. Its objects are noted while they are
+    /// written or read.
     pub fn note_event(&mut self, answer: &Answer) {
         if let (What::Event(name), Some(payload)) = (&answer.what, answer.arguments.first()) {
             self.events.push((answer.client.clone(), name.clone(), payload.clone()));
@@ -127,7 +128,7 @@ impl Shown {
         self.note_object(value);
     }
 
-    /// The part of an acknowledgement's object that an event of this step has said before.
+    /// The part of an acknowledgement's object that an event of this step has shown before.
     fn spread(&self, fields: &Map<String, Value>, client: &str) -> Option<Spread> {
         let events = self.events.iter().rev().filter(|(receiver, ..)| receiver == client);
         events.filter_map(|(_, name, payload)| Some((name, payload.as_object()?))).find_map(
@@ -150,7 +151,7 @@ impl Shown {
         )
     }
 
-    /// Takes note of all objects in a value, the inner ones first.
+    /// Notes all objects in a value, the inner ones first.
     fn note_objects(&mut self, value: &Value) {
         match value {
             Value::Array(values) => values.iter().for_each(|value| self.note_objects(value)),
@@ -168,8 +169,8 @@ impl Shown {
         }
     }
 
-    /// Puts whole values into the place of short forms in a value that was read, and takes note of
-    /// its objects. The error says what a short form does not stand for.
+    /// Replaces short forms in a value by whole values, and notes its objects. The error names a
+    /// short form that stands for nothing.
     pub fn expand(&mut self, value: Value, client: &str) -> Result<Value, String> {
         match value {
             Value::Array(values) => {
@@ -221,12 +222,12 @@ impl Shown {
 
 /// A text as it stands in a step, short if it repeats.
 pub(super) fn write_argument(text: &mut String, value: &Value) {
-    // Nothing was shown, so nothing but repetitions is short.
+    // A step follows no answers, so only repetitions are short.
     let nobody = Answer { client: String::new(), what: What::Ack, arguments: Vec::new() };
     Shown::default().write_value(text, value, &nobody);
 }
 
-/// Fields of an acknowledgement that an event has said before, and what stands for them.
+/// Fields of an acknowledgement that an event has shown before, and their short form.
 struct Spread {
     start: usize,
     length: usize,
@@ -239,7 +240,7 @@ impl Spread {
     }
 }
 
-/// Where `part` stands in `fields`, one behind the other.
+/// The index of `part` in `fields`, if its fields stand there one after the other.
 fn start_of(fields: &Map<String, Value>, part: &[(&String, &Value)]) -> Option<usize> {
     let (first, _) = part.first()?;
     let start = fields.keys().position(|key| key == *first)?;

@@ -1,4 +1,4 @@
-//! What is written short is read as it was.
+//! A short form is read as it was written.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -33,7 +33,7 @@ fn answers(script: &Script) -> Vec<Answer> {
 }
 
 #[test]
-fn short_forms_stand_for_what_was_shown() {
+fn short_forms_stand_for_earlier_values() {
     let script = Script::parse(TALK).unwrap_or_else(|error| panic!("{error}"));
     let answers = answers(&script);
     let message = json!({ "id": "<message-1>", "content": "x".repeat(200) });
@@ -49,7 +49,7 @@ fn short_forms_stand_for_what_was_shown() {
 }
 
 #[test]
-fn what_was_read_is_written_as_it_was() {
+fn a_file_is_written_as_it_was_read() {
     let script = Script::parse(TALK).unwrap_or_else(|error| panic!("{error}"));
     let mut shown = Shown::default();
     let mut text = String::new();
@@ -67,7 +67,7 @@ fn what_was_read_is_written_as_it_was() {
     assert_eq!(text, TALK);
 }
 
-/// Payloads in which the same few objects come again and again, changed or not.
+/// Payloads in which the same few objects occur again and again, changed or not.
 fn payload() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -86,7 +86,7 @@ fn payload() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn whatever_is_written_is_read_as_it_was(
+    fn any_written_answer_is_read_unchanged(
         received in prop::collection::vec((any::<bool>(), payload()), 0..8),
     ) {
         let mut shown = Shown::default();
