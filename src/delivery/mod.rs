@@ -92,7 +92,9 @@ impl Delivery {
         };
         self.bind(&request);
         let Outcome { steps, ack, touched, .. } = outcome;
-        touched.iter().for_each(|conversation| self.histories.changed(conversation));
+        if let Some(conversation) = touched {
+            self.histories.changed(&conversation);
+        }
         let mut entered = None;
         // The last step may answer the request, and so take it.
         let mut request = Some(request);

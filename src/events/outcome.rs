@@ -18,9 +18,9 @@ use crate::{
 pub struct Outcome {
     pub steps: Vec<Step>,
     pub ack: Ack,
-    /// Conversations whose cached pages are out of date now. The planner derives them from the
-    /// event's writes.
-    pub touched: Vec<Id>,
+    /// The conversation whose cached pages are out of date now. The planner derives it from the
+    /// event's writes, which all concern the event's own conversation.
+    pub touched: Option<Id>,
     /// Whether the outcome stands even if its writes could not be stored.
     pub stands_unstored: bool,
 }
@@ -78,7 +78,7 @@ pub enum Step {
 
 impl Outcome {
     pub fn new(steps: Vec<Step>, ack: Ack) -> Self {
-        Self { steps, ack, touched: Vec::new(), stands_unstored: false }
+        Self { steps, ack, touched: None, stands_unstored: false }
     }
 
     /// One step, and an acknowledgement without fields.

@@ -81,11 +81,11 @@ impl<'de> Deserialize<'de> for MessageType {
 /// A message's id: 24 lower-case hex digits on the wire. The server makes the ids so that they sort
 /// in the order in which it accepted the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MessageId(ObjectId);
+pub struct MessageId([u8; 12]);
 
 impl MessageId {
-    pub fn bytes(self) -> [u8; 12] {
-        self.0.bytes()
+    pub fn bytes(&self) -> &[u8; 12] {
+        &self.0
     }
 
     /// An id for a message made at `time` that is greater than `last`. An ObjectId is a second,
@@ -94,8 +94,8 @@ impl MessageId {
     pub fn following(last: Option<Self>, time: Time, origin: [u8; 5]) -> Self {
         let second = u32::try_from(time.0 / 1000).unwrap_or(0).to_be_bytes();
         match last {
-            Some(last) if second[..] <= last.bytes()[..4] => {
-                let mut next = last.bytes();
+            Some(last) if second[..] <= last.0[..4] => {
+                let mut next = last.0;
                 for byte in next.iter_mut().rev() {
                     *byte = byte.wrapping_add(1);
                     if *byte != 0 {
@@ -122,7 +122,7 @@ impl MessageId {
 
 impl From<[u8; 12]> for MessageId {
     fn from(bytes: [u8; 12]) -> Self {
-        Self(ObjectId::from_bytes(bytes))
+        Self(bytes)
     }
 }
 
@@ -135,13 +135,13 @@ impl FromStr for MessageId {
         if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(malformed);
         }
-        ObjectId::parse_str(text).map(Self).map_err(|_| malformed)
+        ObjectId::parse_str(text).map(|id| Self(id.bytes())).map_err(|_| malformed)
     }
 }
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        ObjectId::from_bytes(self.0).fmt(f)
     }
 }
 
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for MessageId {
 
 impl Serialize for MessageId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        serializer.collect_str(self)
     }
 }
 
@@ -177,6 +177,6 @@ mod tests {
     fn an_id_counts_on_over_the_end_of_its_last_byte() {
         let last = MessageId::from([0, 0, 0, 9, 1, 1, 1, 1, 1, 7, 255, 255]);
         let next = MessageId::following(Some(last), Time(9_000), [7; 5]);
-        assert_eq!(next.bytes(), [0, 0, 0, 9, 1, 1, 1, 1, 1, 8, 0, 0]);
+        assert_eq!(next, MessageId::from([0, 0, 0, 9, 1, 1, 1, 1, 1, 8, 0, 0]));
     }
 }

@@ -47,6 +47,8 @@ pub struct Connection {
     written_before: AtomicU64,
     /// Wakes the tasks that wait until more is written.
     progress: Notify,
+    /// Whether a task waits. A write without one costs no lock.
+    is_awaited: AtomicBool,
     gate: Gate,
     /// Whether the server has stopped reading from the client.
     is_deaf: AtomicBool,
@@ -63,6 +65,7 @@ impl Connection {
             written: AtomicU64::new(0),
             written_before: AtomicU64::new(0),
             progress: Notify::new(),
+            is_awaited: AtomicBool::new(false),
             gate: Gate::default(),
             is_deaf: AtomicBool::new(false),
             peer,
@@ -77,12 +80,21 @@ impl Connection {
 
     /// The number of bytes of the WebSocket that the operating system has taken for sending so far.
     pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed) - self.written_before.load(Ordering::Relaxed)
+        self.written.load(Ordering::SeqCst) - self.written_before.load(Ordering::Relaxed)
     }
 
-    /// Resolves when more is written after this call.
+    fn wake(&self) {
+        if self.is_awaited.load(Ordering::SeqCst) && self.is_awaited.swap(false, Ordering::SeqCst) {
+            self.progress.notify_waiters();
+        }
+    }
+
+    /// Resolves when more is written after this call. The caller looks at [`Self::written`] first.
     pub fn progress(&self) -> Notified<'_> {
-        self.progress.notified()
+        // In this order: a write in between is not announced, but the caller looks afterwards.
+        let progress = self.progress.notified();
+        self.is_awaited.store(true, Ordering::SeqCst);
+        progress
     }
 
     /// Notes the request that begins a WebSocket. A proxy may have used the connection for other
@@ -181,8 +193,8 @@ impl Stream {
             match write(&self.connection.tcp) {
                 Ok(written) => {
                     self.stalled = None;
-                    self.connection.written.fetch_add(written as u64, Ordering::Relaxed);
-                    self.connection.progress.notify_waiters();
+                    self.connection.written.fetch_add(written as u64, Ordering::SeqCst);
+                    self.connection.wake();
                     return Poll::Ready(Ok(written));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -106,8 +106,7 @@ impl Decide<'_> {
     fn decide(&mut self, by: &Actor, event: &ClientEvent) -> Result<Outcome, Refusal> {
         let before = self.writes.len();
         let mut outcome = event.decide(by, self)?;
-        outcome.touched =
-            self.writes[before..].iter().filter_map(Write::touches).cloned().collect();
+        outcome.touched = self.writes[before..].iter().find_map(Write::touches).cloned();
         Ok(outcome)
     }
 

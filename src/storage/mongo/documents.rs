@@ -23,7 +23,7 @@ pub fn either(id: &Id) -> Document {
 }
 
 pub fn object_id(id: MessageId) -> ObjectId {
-    ObjectId::from_bytes(id.bytes())
+    ObjectId::from_bytes(*id.bytes())
 }
 
 pub fn date(time: Time) -> DateTime {

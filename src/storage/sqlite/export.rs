@@ -141,8 +141,9 @@ impl File {
             let participants = participants(&snapshot, &id)?;
             visit(Record::Conversation { id, is_open: row.get(1)?, participants })?;
         }
-        let sql = format!("SELECT {} FROM messages ORDER BY conversation, id", messages::COLUMNS);
-        let mut statement = snapshot.prepare(&sql)?;
+        let sql =
+            concat!("SELECT ", messages::columns!(), " FROM messages ORDER BY conversation, id");
+        let mut statement = snapshot.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let message = messages::from_row(row)?;

@@ -7,11 +7,17 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use super::receipts;
 use crate::model::{Id, Message, MessageId, MessageType, Page, PageLimit, SentKey, Time, Window};
 
-/// The columns of a message, in the order in which [`from_row`] and [`insert`] take them.
-pub const COLUMNS: &str = "id, conversation, sender, sender_name, sender_avatar, content, \
-                           created_at, client_message_id";
+/// The columns of a message, in the order in which [`from_row`] and [`insert`] take them. A macro,
+/// so that statements are constants.
+macro_rules! columns {
+    () => {
+        "id, conversation, sender, sender_name, sender_avatar, content, created_at, \
+         client_message_id"
+    };
+}
+pub(super) use columns;
 
-/// Reads [`COLUMNS`]. The readers come from another query.
+/// Reads the columns. The readers come from another query.
 pub fn from_row(row: &Row) -> rusqlite::Result<Message> {
     Ok(Message {
         id: row.get(0)?,
@@ -35,10 +41,15 @@ pub enum Known {
 }
 
 pub fn insert(connection: &Connection, message: &Message, known: Known) -> Result<()> {
-    let conflict = if known == Known::IsPassedOver { "ON CONFLICT DO NOTHING" } else { "" };
-    let sql =
-        format!("INSERT INTO messages ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) {conflict}");
-    connection.prepare_cached(&sql)?.execute(params![
+    const INSERT: &str =
+        concat!("INSERT INTO messages (", columns!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)");
+    const INSERT_MISSING: &str = concat!(
+        "INSERT INTO messages (",
+        columns!(),
+        ") VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    );
+    let sql = if known == Known::IsPassedOver { INSERT_MISSING } else { INSERT };
+    connection.prepare_cached(sql)?.execute(params![
         message.id,
         message.conversation_id,
         message.sender_id,
@@ -73,23 +84,23 @@ pub fn exists(connection: &Connection, conversation: &Id, message: MessageId) ->
 }
 
 pub fn read(connection: &Connection, conversation: &Id, id: MessageId) -> Result<Option<Message>> {
-    one(connection, "conversation = ? AND id = ?", &[conversation, &id])
+    let sql = concat!("SELECT ", columns!(), " FROM messages WHERE conversation = ? AND id = ?");
+    one(connection, sql, &[conversation, &id])
 }
 
 /// The message that the first try of a retry stored.
 pub fn find_sent(connection: &Connection, key: &SentKey) -> Result<Option<Message>> {
     let SentKey { conversation, sender, client_message_id } = key;
-    let condition = "conversation = ? AND sender = ? AND client_message_id = ?";
-    one(connection, condition, &[conversation, sender, client_message_id])
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM messages WHERE conversation = ? AND sender = ? AND client_message_id = ?"
+    );
+    one(connection, sql, &[conversation, sender, client_message_id])
 }
 
-fn one(
-    connection: &Connection,
-    condition: &str,
-    parameters: &[&dyn ToSql],
-) -> Result<Option<Message>> {
-    let sql = format!("SELECT {COLUMNS} FROM messages WHERE {condition}");
-    let message = connection.prepare_cached(&sql)?.query_one(parameters, from_row).optional()?;
+fn one(connection: &Connection, sql: &str, parameters: &[&dyn ToSql]) -> Result<Option<Message>> {
+    let message = connection.prepare_cached(sql)?.query_one(parameters, from_row).optional()?;
     let Some(mut message) = message else { return Ok(None) };
     receipts::add_readers(connection, std::slice::from_mut(&mut message))?;
     Ok(Some(message))
@@ -102,26 +113,34 @@ pub fn history(
     window: Window,
     limit: PageLimit,
 ) -> Result<Page<Message>> {
-    let (bound, order) = match window {
-        Window::Newest => ("", "DESC"),
-        Window::Before(_) => ("AND id < ?3", "DESC"),
-        Window::After(_) => ("AND id > ?3", "ASC"),
+    macro_rules! page {
+        ($rest:literal) => {
+            concat!(
+                "SELECT ",
+                columns!(),
+                " FROM messages WHERE conversation = ?1 ",
+                $rest,
+                " LIMIT ?2"
+            )
+        };
+    }
+    let (sql, is_newest_first) = match window {
+        Window::Newest => (page!("ORDER BY id DESC"), true),
+        Window::Before(_) => (page!("AND id < ?3 ORDER BY id DESC"), true),
+        Window::After(_) => (page!("AND id > ?3 ORDER BY id"), false),
     };
-    let sql = format!(
-        "SELECT {COLUMNS} FROM messages WHERE conversation = ?1 {bound} ORDER BY id {order} LIMIT ?2"
-    );
     // One more than requested shows whether there are more.
     let rows = limit.get() + 1;
     let cursor = window.cursor();
     let mut parameters: Vec<&dyn ToSql> = vec![conversation, &rows];
     parameters.extend(cursor.as_ref().map(|cursor| cursor as &dyn ToSql));
     let mut entries = connection
-        .prepare_cached(&sql)?
+        .prepare_cached(sql)?
         .query_map(&*parameters, from_row)?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     let has_more = entries.len() > limit.get();
     entries.truncate(limit.get());
-    if order == "DESC" {
+    if is_newest_first {
         entries.reverse();
     }
     receipts::add_readers(connection, &mut entries)?;

@@ -22,7 +22,7 @@ impl FromSql for Id {
 
 impl ToSql for MessageId {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.bytes().to_vec().into())
+        Ok(self.bytes()[..].into())
     }
 }
 
