@@ -89,7 +89,7 @@ impl Connection {
         }
     }
 
-    /// Resolves when more is written after this call. The caller looks at [`Self::written`] first.
+    /// Resolves when more is written after this call. The caller checks its condition in between.
     pub fn progress(&self) -> Notified<'_> {
         // In this order: a write in between is not announced, but the caller looks afterwards.
         let progress = self.progress.notified();
