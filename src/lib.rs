@@ -24,7 +24,7 @@
 //! A room uses only rooms above it in this list; `tests/server/rooms.rs` fails when one does not.
 //!
 //! ```text
-//! model, metrics, contract, limits, tokens, origins, storage, config, net, outlet,
+//! model, metrics, storage, contract, limits, tokens, origins, config, net, outlet,
 //! events, commit, session, presence, delivery, gateway, http, server, tools
 //! ```
 //!

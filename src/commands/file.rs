@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use radio_istic::{
     config::Settings,
-    storage::{Sqlite, SqliteFile},
+    storage::{Sqlite, SqliteFile, private_options},
 };
 
 /// The file that a command works on.
@@ -100,7 +100,9 @@ pub fn export(Export { lines, source }: &Export) -> Result<()> {
         }
         Some(path) => {
             // An existing file is never overwritten.
-            let to = File::create_new(path).with_context(|| path.display().to_string())?;
+            let mut options = private_options();
+            let to = options.write(true).create_new(true).open(path);
+            let to = to.with_context(|| path.display().to_string())?;
             let mut to = BufWriter::new(to);
             let counts = file.export(&mut to)?;
             to.into_inner()?.sync_all()?;

@@ -140,6 +140,7 @@ impl Writer {
         }
         tracing::error!(error = format!("{error:#}"), "event not stored");
         metrics::storage_failed();
+        self.storage.has_failed();
         let stands = |outcome: &Result<Outcome, Refusal>| {
             outcome.as_ref().is_ok_and(|outcome| outcome.stands_unstored)
         };

@@ -28,7 +28,7 @@ pub struct SendMessage {
 impl Payload for SendMessage {
     fn check(&self) -> Result<(), Refusal> {
         let content = &self.message;
-        if content.chars().all(char::is_whitespace) {
+        if content.chars().all(is_blank) {
             return Err(Refusal::MessageEmpty);
         }
         // A code point has at least a byte, so only a long text has to be counted.
@@ -37,6 +37,18 @@ impl Payload for SendMessage {
         }
         Ok(())
     }
+}
+
+/// Whether a character shows nothing: white space, a format or filler character (Unicode's
+/// `Default_Ignorable_Code_Point`), or the blank of Braille.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c,
+            '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The acknowledgement of `send-message`.
@@ -79,4 +91,26 @@ impl ServerEvent for MessageDelivered {
 #[serde(rename_all = "lowercase")]
 pub enum Delivered {
     Delivered,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(message: &str) -> Result<(), Refusal> {
+        let payload = serde_json::json!({ "conversationId": "c1", "message": message });
+        serde_json::from_value::<SendMessage>(payload).unwrap().check()
+    }
+
+    #[test]
+    fn a_message_that_shows_nothing_is_empty() {
+        for blank in
+            ["", " \n\u{3000}", "\u{200b}", "\u{2800}\u{3164}", "\u{feff}\u{e0020}", "\u{fe0f}"]
+        {
+            assert_eq!(check(blank), Err(Refusal::MessageEmpty), "{blank:?}");
+        }
+        for seen in [".", "\u{200b}x", "🎉", "👩\u{200d}👩", "\u{0301}", "क\u{200d}"] {
+            assert_eq!(check(seen), Ok(()), "{seen:?}");
+        }
+    }
 }

@@ -18,3 +18,6 @@ pub use reply::{Accepted, EncodedEvent, Refused, ServerEvent, encode};
 
 /// The largest WebSocket frame or polling request that a client may send, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1_000_000;
+
+/// The number of packets in a polling request. One of them may be a CONNECT.
+pub const MAX_POLL_PACKETS: usize = 100;

@@ -6,8 +6,8 @@ use crate::{
         Accepted, Refusal, ServerEvent,
         conversations::{
             CONVERSATIONS_PAGE, ConversationList, HISTORY_PAGE, JoinConversation,
-            LeaveConversation, ListConversations, ListParticipants, ListedConversation,
-            ParticipantList, TOLD_PARTICIPANTS,
+            LISTED_PARTICIPANTS, LeaveConversation, ListConversations, ListParticipants,
+            ListedConversation, ParticipantList, TOLD_PARTICIPANTS,
         },
         encode,
     },
@@ -16,6 +16,7 @@ use crate::{
 };
 
 impl Event for JoinConversation {
+    const NEEDS_USER: bool = true;
     const READS: bool = true;
 
     fn claims(&self) -> Option<&Id> {
@@ -63,6 +64,7 @@ fn window(event: &JoinConversation) -> Result<Window, Refusal> {
 }
 
 impl Event for LeaveConversation {
+    const NEEDS_USER: bool = false;
     const READS: bool = false;
 
     fn claims(&self) -> Option<&Id> {
@@ -82,6 +84,7 @@ impl Event for LeaveConversation {
 }
 
 impl Event for ListConversations {
+    const NEEDS_USER: bool = true;
     const READS: bool = true;
 
     fn claims(&self) -> Option<&Id> {
@@ -98,7 +101,7 @@ impl Event for ListConversations {
         let (user, before) = (by.user()?.clone(), self.before.clone());
         let limit = self.limit.unwrap_or(CONVERSATIONS_PAGE);
         let question = Question::new(async move |storage| {
-            let page = storage.conversations_of(user, before, limit).await?;
+            let page = storage.conversations_of(user, before, limit, LISTED_PARTICIPANTS).await?;
             Ok(Finding::new(|online| list(page, online)))
         });
         Ok(Outcome::answering(Step::Read(question)))
@@ -106,6 +109,7 @@ impl Event for ListConversations {
 }
 
 impl Event for ListParticipants {
+    const NEEDS_USER: bool = true;
     const READS: bool = true;
 
     fn claims(&self) -> Option<&Id> {
@@ -120,6 +124,10 @@ impl Event for ListParticipants {
 
     fn decide(&self, by: &Actor, cx: &mut Decide) -> Result<Outcome, Refusal> {
         cx.check(&self.conversation_id, by.user()?, None)?;
+        if !cx.is_known(&self.conversation_id) {
+            // By the time of a read it may have begun, between other users.
+            return Ok(Outcome::new(vec![], Ack::with(ParticipantList { participants: vec![] })));
+        }
         let conversation = self.conversation_id.clone();
         let question = Question::new(async move |storage| {
             let stored = storage.participants_of(conversation, TOLD_PARTICIPANTS).await?;

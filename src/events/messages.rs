@@ -13,6 +13,7 @@ use crate::{
 };
 
 impl Event for SendMessage {
+    const NEEDS_USER: bool = true;
     const READS: bool = false;
 
     fn claims(&self) -> Option<&Id> {

@@ -28,6 +28,9 @@ pub use planner::{Decide, Plan, Planner};
 /// The declarations of an event. The methods are required on purpose: a new event that forgets one
 /// does not compile.
 pub trait Event: Payload {
+    /// Whether somebody has to act by the event.
+    const NEEDS_USER: bool;
+
     /// Whether the outcome has to be read from the storage. The socket's next event waits for it.
     const READS: bool;
 
@@ -77,6 +80,12 @@ macro_rules! client_events {
             pub fn reads(&self) -> bool {
                 match self {
                     $(Self::$event(_) => <contract::$family::$event as Event>::READS,)*
+                }
+            }
+
+            pub fn needs_user(&self) -> bool {
+                match self {
+                    $(Self::$event(_) => <contract::$family::$event as Event>::NEEDS_USER,)*
                 }
             }
 

@@ -11,6 +11,7 @@ use crate::{
 };
 
 impl Event for MarkAsRead {
+    const NEEDS_USER: bool = true;
     const READS: bool = false;
 
     fn claims(&self) -> Option<&Id> {

@@ -11,6 +11,7 @@ use crate::{
 };
 
 impl Event for TypingStart {
+    const NEEDS_USER: bool = true;
     const READS: bool = false;
 
     fn claims(&self) -> Option<&Id> {
@@ -36,6 +37,7 @@ impl Event for TypingStart {
 }
 
 impl Event for TypingStop {
+    const NEEDS_USER: bool = true;
     const READS: bool = false;
 
     fn claims(&self) -> Option<&Id> {

@@ -8,6 +8,7 @@ use crate::{
 };
 
 impl Event for Authenticate {
+    const NEEDS_USER: bool = true;
     const READS: bool = false;
 
     /// Only the session knows the user: the id may be the payload's or the token's.

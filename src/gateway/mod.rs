@@ -1,6 +1,5 @@
-//! The border to socketioxide: connects and disconnects, incoming events, outgoing server events.
-//!
-//! No other module knows these properties of socketioxide:
+//! The border to socketioxide: connects and disconnects, and incoming events. `outlet` is the border
+//! for outgoing packets, `net::gate` holds early events back.
 //!
 //! - Handlers are types of our own instead of closures. A closure is spawned as a task for each
 //!   event, so that two events of one socket may overtake each other; a `MessageHandler` itself
@@ -8,9 +7,6 @@
 //! - Handlers are registered before the CONNECT packet goes out (`call_middleware`), so that no
 //!   event finds a socket without them, and events wait in the session until the socket may emit
 //!   (`call`), a moment after the client knows that it is connected.
-//! - Each socket's writer has a buffer of [`BUFFERED_PACKETS`], and socketioxide drops further
-//!   packets. A full buffer, or [`UNSENT_BYTES`], makes a slow reader. Its transport is closed,
-//!   because clients do not reconnect by themselves after a Socket.IO disconnect.
 //! - Socketioxide reads an event's name before the handler, and a name with an escape in it
 //!   (`"a\"b"`) closes the connection instead of getting `unknown_event`.
 
@@ -31,7 +27,7 @@ use socketioxide::{SocketIo, operators::BroadcastOperators, socket::Sid};
 use crate::{
     contract::MAX_FRAME_BYTES,
     net::Via,
-    outlet::{Service, Transports},
+    outlet::{EngineTransport, Service, Transports},
     session::{Allowance, Session, Shared},
 };
 
@@ -130,6 +126,11 @@ impl Gateway {
         if let Some(session) = self.session(session) {
             session.outlet.polled(bytes);
         }
+    }
+
+    /// Ends a polling session at once.
+    pub fn end_polling(&self, session: Sid) {
+        self.transports.end(EngineTransport::Polling(session));
     }
 
     /// Accepts no more events, and resolves when all accepted ones are answered.

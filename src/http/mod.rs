@@ -21,13 +21,14 @@ use tower_http::{
 };
 
 use crate::{
+    contract::{MAX_FRAME_BYTES, MAX_POLL_PACKETS},
     gateway::Gateway,
     limits::{Addresses, Permit, Reject, forwarded_address},
     metrics::{self, Gauges},
     model::Time,
     net::Via,
     origins::Origins,
-    outlet::{Service, event_bytes},
+    outlet::{Service, count_packets, event_bytes},
     storage::Storage,
 };
 
@@ -85,7 +86,18 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let poll = session.filter(|_| request.method() == Method::GET);
     let is_version_3 = parameter(&request, "EIO") == Some("3");
     // A body that never ends would keep its session busy.
-    let request = request.map(|body| Body::new(TimeoutBody::new(BODY_PATIENCE, body)));
+    let mut request = request.map(|body| Body::new(TimeoutBody::new(BODY_PATIENCE, body)));
+    if let Some(session) = session
+        && request.method() == Method::POST
+    {
+        request = match bounded(request, is_version_3).await {
+            Ok(request) => request,
+            Err(refusal) => {
+                app.gateway.end_polling(session);
+                return *refusal;
+            }
+        };
+    }
     let response = next.run(without_buffer(request)).await;
     let Some(session) = poll.filter(|_| response.status() == StatusCode::OK) else {
         return response;
@@ -97,6 +109,24 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
     };
     app.gateway.polled(session, event_bytes(&body, is_version_3));
     Response::from_parts(parts, body.into())
+}
+
+/// Refuses a polling request with more packets than anybody needs, before the library handles the
+/// first of them: each packet costs it work and an answer, also one that is no event.
+async fn bounded(request: Request, is_version_3: bool) -> Result<Request, Box<Response>> {
+    let (parts, body) = request.into_parts();
+    let refuse = |status: StatusCode, reason: &'static str| {
+        metrics::refused(reason);
+        Err(Box::new((status, reason).into_response()))
+    };
+    let Ok(body) = to_bytes(body, MAX_FRAME_BYTES).await else {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "request too large or too slow");
+    };
+    let (packets, connects) = count_packets(&body, is_version_3);
+    if packets > MAX_POLL_PACKETS || connects > 1 {
+        return refuse(StatusCode::BAD_REQUEST, "too many packets in a request");
+    }
+    Ok(Request::from_parts(parts, body.into()))
 }
 
 impl App {

@@ -1,7 +1,9 @@
 //! The outgoing packets of a socket, and the rule on slow readers.
 //!
-//! A client that reads nothing loses its *transport*: it sees a lost connection, reconnects, and
-//! catches up. The packets of a socket never have a gap.
+//! Each socket's writer in socketioxide has a bounded buffer, and drops further packets. A full
+//! buffer, or [`UNSENT_BYTES`], makes a slow reader. It loses its *transport*: the client sees a lost
+//! connection, reconnects, and catches up, which it would not do after a Socket.IO disconnect. The
+//! packets of a socket never have a gap.
 
 mod polled;
 mod transports;
@@ -30,11 +32,14 @@ use crate::{
     net::Connection,
 };
 
-pub use polled::event_bytes;
+pub use polled::{count_packets, event_bytes};
 pub use transports::{EngineTransport, Service, Transports, first_connection};
 
 /// The number of unsent bytes of a reader, besides a packet as large as the current one.
 const UNSENT_BYTES: u64 = 16_000_000;
+
+/// The interval at which a waiting task checks whether a polling session has upgraded.
+const UPGRADE_CHECK: Duration = Duration::from_millis(250);
 
 /// The time in which a client whose connection ends may read the reason.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -227,7 +232,8 @@ impl Outlet {
                     () = polled => {}
                     () = written => {}
                 },
-                None => polled.await,
+                // The session may upgrade to a WebSocket meanwhile, which wakes nobody.
+                None => drop(tokio::time::timeout(UPGRADE_CHECK, polled).await),
             }
         }
     }

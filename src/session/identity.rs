@@ -1,5 +1,7 @@
 //! The user of a socket, and the check whether an event may act for them.
 
+use std::sync::Arc;
+
 use crate::{
     contract::{Refusal, Text, users::Authenticate},
     events::{Actor, ClientEvent},
@@ -11,14 +13,19 @@ use crate::{
 #[derive(Clone)]
 pub struct Identity {
     pub user: Id,
-    actor: Actor,
+    name: Option<Arc<str>>,
+    avatar: Option<Arc<str>>,
     /// The time at which the token expires that gave the identity.
     expires: Option<Time>,
 }
 
 impl Identity {
     pub fn new(user: Id, expires: Option<Time>) -> Self {
-        Self { actor: Actor::new(user.clone()), user, expires }
+        Self { user, name: None, avatar: None, expires }
+    }
+
+    fn actor(&self) -> Actor {
+        Actor::new(self.user.clone()).called(self.name.clone(), self.avatar.clone())
     }
 
     /// The identity that an `authenticate` gives to the socket.
@@ -44,10 +51,9 @@ impl Identity {
         if event.id.as_ref().is_some_and(|id| *id != user) {
             return Err(Refusal::IdentityMismatch);
         }
-        let shared = |text: &Text<_>| text.shared();
+        let name = event.name.as_ref().map(Text::shared);
         let avatar = event.avatar.as_ref().map(Text::shared);
-        let actor = Actor::new(user.clone()).called(event.name.as_ref().map(shared), avatar);
-        Ok(Self { user, actor, expires })
+        Ok(Self { user, name, avatar, expires })
     }
 
     pub fn has_expired(&self) -> bool {
@@ -70,18 +76,18 @@ pub fn identify(
 ) -> Result<(Actor, Option<Identity>), Refusal> {
     if let ClientEvent::Authenticate(event) = event {
         let identity = Identity::authenticated(event, current, tokens)?;
-        return Ok((identity.actor.clone(), Some(identity)));
+        return Ok((identity.actor(), Some(identity)));
     }
     match (current, event.claims()) {
         (Some(current), Some(claimed)) if current.user != *claimed => {
             Err(Refusal::IdentityMismatch)
         }
-        (Some(current), _) => Ok((current.actor.clone(), None)),
+        (Some(current), _) => Ok((current.actor(), None)),
         (None, Some(claimed)) => {
             let identity = Identity::new(claimed.clone(), None);
-            Ok((identity.actor.clone(), Some(identity)))
+            Ok((identity.actor(), Some(identity)))
         }
-        // Some events need no user; the others refuse it themselves.
+        (None, None) if event.needs_user() => Err(Refusal::Unauthenticated),
         (None, None) => Ok((Actor::default(), None)),
     }
 }

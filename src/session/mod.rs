@@ -63,6 +63,8 @@ struct Inbox {
     /// Whether events wait: the socket is not open yet, or an earlier event has to be answered
     /// first.
     is_blocked: bool,
+    /// Whether the event that blocks gives the socket an identity: it may bring a fresh token.
+    is_binding: bool,
     waiting: VecDeque<Arrived>,
     /// The size of the waiting events, in bytes.
     waiting_bytes: usize,
@@ -109,6 +111,7 @@ impl Session {
         let inbox = Mutex::new(Inbox {
             identity: claims.map(|claims| Identity::new(claims.user, claims.expires)),
             is_blocked: true,
+            is_binding: false,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             in_flight: 0,
@@ -150,8 +153,7 @@ impl Session {
     pub fn check_time(&self) {
         let Some(_) = self.shared.tokens else { return };
         let inbox = self.lock();
-        if inbox.is_blocked {
-            // The pending event may have a fresh token.
+        if inbox.is_binding {
             return;
         }
         let over = match &inbox.identity {
@@ -239,6 +241,7 @@ impl Session {
 
     fn resume(self: &Arc<Self>, inbox: &mut Inbox) {
         inbox.is_blocked = false;
+        inbox.is_binding = false;
         while !inbox.is_blocked
             && let Some(arrived) = inbox.waiting.pop_front()
         {
@@ -261,7 +264,8 @@ impl Session {
         });
         let (work, binds) = match checked {
             Ok((proposal, binds)) => {
-                inbox.is_blocked = binds.is_some() || proposal.event.reads();
+                inbox.is_binding = binds.is_some();
+                inbox.is_blocked = inbox.is_binding || proposal.event.reads();
                 (Work::Decide(proposal), binds)
             }
             // A refusal takes its place in the order of the answers as well.

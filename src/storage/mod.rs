@@ -26,6 +26,7 @@ pub use place::Place;
 pub use sqlite::{
     Sqlite,
     file::{Counts, File as SqliteFile},
+    private_options,
 };
 pub use write::{Stale, Write};
 
@@ -102,11 +103,15 @@ impl Storage {
 
     /// Everything in `lookup` that exists, including the latest writes. Blocks.
     pub fn find(&self, lookup: &Lookup) -> Result<Found> {
-        let found = match &self.engine {
+        match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.find(lookup),
             Engine::Mongo(mongo) => mongo.find(lookup),
-        };
-        found.inspect_err(|_| self.works.store(false, Ordering::Relaxed))
+        }
+    }
+
+    /// Notes that an event could not be stored, also alone.
+    pub fn has_failed(&self) {
+        self.works.store(false, Ordering::Relaxed);
     }
 
     /// Stores all of `writes`, durably and in their order, or none of them. Blocks.
@@ -118,12 +123,9 @@ impl Storage {
             Engine::Sqlite(sqlite) => sqlite.write(writes),
             Engine::Mongo(mongo) => mongo.write(writes),
         };
-        match &written {
-            Ok(()) if writes.iter().any(Write::proves_disk) => {
-                self.works.store(true, Ordering::Relaxed)
-            }
-            Ok(()) => {}
-            Err(_) => self.works.store(false, Ordering::Relaxed),
+        // Only a write that is sure to reach the disk proves that it takes data.
+        if written.is_ok() && writes.iter().any(Write::proves_disk) {
+            self.works.store(true, Ordering::Relaxed);
         }
         written
     }
@@ -144,18 +146,21 @@ impl Storage {
     }
 
     /// A page of a user's conversations, the most recently active first, after the conversation
-    /// `before`. `None` if `before` is no conversation of the user's.
+    /// `before`. `None` if `before` is no conversation of the user's. Of an open
+    /// room the first `shown` participants are read.
     pub async fn conversations_of(
         self: &Arc<Self>,
         user: Id,
         before: Option<Id>,
         limit: PageLimit,
+        shown: usize,
     ) -> Result<Option<Page<Summary>>> {
         match &self.engine {
             Engine::Sqlite(_) => {
-                self.read(move |db| conversations::list(db, &user, before.as_ref(), limit)).await
+                self.read(move |db| conversations::list(db, &user, before.as_ref(), limit, shown))
+                    .await
             }
-            Engine::Mongo(mongo) => mongo.conversations_of(user, before, limit).await,
+            Engine::Mongo(mongo) => mongo.conversations_of(user, before, limit, shown).await,
         }
     }
 

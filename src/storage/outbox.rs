@@ -59,7 +59,8 @@ impl Outbox {
         self.rejected.load(Ordering::Relaxed)
     }
 
-    fn count(&self) -> Result<()> {
+    /// Counts the changes in the tables.
+    pub fn count(&self) -> Result<()> {
         let connection = self.sqlite.writer();
         let count = |table: &str| -> Result<u64> {
             Ok(connection

@@ -1,5 +1,6 @@
 //! The server from outside: real sockets, a real file, real processes.
 
+mod bounds;
 mod browser;
 mod conversations;
 mod crash;

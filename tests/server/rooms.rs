@@ -6,7 +6,7 @@ use crate::support::package;
 
 /// A room uses only rooms before it.
 const ROOMS: [&str; 19] = [
-    "model", "metrics", "contract", "limits", "tokens", "origins", "storage", "config", "net",
+    "model", "metrics", "storage", "contract", "limits", "tokens", "origins", "config", "net",
     "outlet", "events", "commit", "session", "presence", "delivery", "gateway", "http", "server",
     "tools",
 ];

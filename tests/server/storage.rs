@@ -299,6 +299,6 @@ impl Db {
         before: Option<&str>,
         limit: PageLimit,
     ) -> Option<Page<Summary>> {
-        self.storage.conversations_of(id(user), before.map(id), limit).await.unwrap()
+        self.storage.conversations_of(id(user), before.map(id), limit, 20).await.unwrap()
     }
 }

@@ -105,8 +105,16 @@ pub struct Decide<'a> {
 impl Decide<'_> {
     fn decide(&mut self, by: &Actor, event: &ClientEvent) -> Result<Outcome, Refusal> {
         let before = self.writes.len();
-        let mut outcome = event.decide(by, self)?;
-        outcome.touched = self.writes[before..].iter().find_map(Write::touches).cloned();
+        let decided = event.decide(by, self);
+        let written = &self.writes[before..];
+        debug_assert!(decided.is_ok() || written.is_empty(), "a refused event changes nothing");
+        let mut outcome = decided?;
+        let mut touched = written.iter().filter_map(Write::touches);
+        outcome.touched = touched.next().cloned();
+        debug_assert!(
+            touched.all(|other| Some(other) == outcome.touched.as_ref()),
+            "an event concerns one conversation"
+        );
         Ok(outcome)
     }
 

@@ -13,7 +13,6 @@ use super::{
     documents::{self, date, either, key, object_id, unread_field},
 };
 use crate::{
-    contract::conversations::LISTED_PARTICIPANTS,
     model::{Conversation, Id, Kind, Message, Page, PageLimit, Participant, Summary},
     storage::sqlite,
 };
@@ -24,11 +23,12 @@ impl Mongo {
         user: Id,
         before: Option<Id>,
         limit: PageLimit,
+        shown: usize,
     ) -> Result<Option<Page<Summary>>> {
-        let asking = self.link.database.conversations_of(&user, before.as_ref(), limit);
+        let asking = self.link.database.conversations_of(&user, before.as_ref(), limit, shown);
         let (id, cursor) = (user.clone(), before.clone());
         let page = self.ask(asking, move |outbox| {
-            sqlite::conversations::list(outbox, &id, cursor.as_ref(), limit)
+            sqlite::conversations::list(outbox, &id, cursor.as_ref(), limit, shown)
         });
         let Some(mut page) = page.await? else { return Ok(None) };
         let participants = page.entries.iter_mut().flat_map(|entry| &mut entry.participants);
@@ -104,6 +104,7 @@ impl Database {
         user: &Id,
         before: Option<&Id>,
         limit: PageLimit,
+        shown: usize,
     ) -> DriverResult<Option<Page<Summary>>> {
         let mut filter = doc! { "participants": either(user) };
         if let Some(before) = before {
@@ -121,7 +122,7 @@ impl Database {
         read.truncate(limit.get());
         let mut last = self.last_messages(&read).await?;
         let mut entries: Vec<Summary> =
-            read.iter().filter_map(|document| summary(document, user)).collect();
+            read.iter().filter_map(|document| summary(document, user, shown)).collect();
         for entry in &mut entries {
             entry.last_message = last.remove(&entry.id);
         }
@@ -178,10 +179,10 @@ impl Database {
     }
 }
 
-fn summary(document: &Document, user: &Id) -> Option<Summary> {
+fn summary(document: &Document, user: &Id, shown: usize) -> Option<Summary> {
     let (id, conversation) = documents::conversation(document)?;
     let is_open = conversation.is_open();
-    let shown = if is_open { LISTED_PARTICIPANTS } else { usize::MAX };
+    let shown = if is_open { shown } else { usize::MAX };
     let participants = documents::participants(document).into_iter().take(shown);
     Some(Summary {
         id,

@@ -124,6 +124,8 @@ impl Link {
             }
             // A change in progress may still go to the outbox.
             let _changing = self.changing.lock().await;
+            // Counted anew: a removal may have passed the counter of the change that it removed.
+            self.with_outbox(Outbox::count).await?;
             if self.outbox.pending() == 0 {
                 self.turn(false);
                 self.with_outbox(Outbox::clear).await?;

@@ -118,7 +118,7 @@ impl Database {
     async fn begin_if_unknown(&self, id: &Id, insert: Document) -> Result<()> {
         let members = |document: &Document| {
             let participants: HashSet<Id> = documents::participants(document).into_iter().collect();
-            (documents::kind(document), participants)
+            (documents::kind(document).is_open(), participants)
         };
         let known = self.conversations.find_one(doc! { "_id": key(id) }).await?;
         if let Some(known) = known {

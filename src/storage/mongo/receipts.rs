@@ -45,7 +45,10 @@ impl Database {
     ) -> Result<()> {
         if ids.is_none_or(|ids| !ids.is_empty()) {
             let mut filter = unread_by(reader, conversation, ids.map(|ids| ids.iter().copied()));
-            filter.insert("createdAt", doc! { "$lte": date(at) });
+            if ids.is_none() {
+                // Later messages were not there yet when the reader marked all.
+                filter.insert("createdAt", doc! { "$lte": date(at) });
+            }
             let receipt = doc! { "user": key(reader), "readAt": date(at) };
             let push = doc! { "$push": { "readBy": receipt } };
             self.messages.update_many(filter, push).session(&mut *session).await?;

@@ -4,10 +4,7 @@ use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::messages;
-use crate::{
-    contract::conversations::LISTED_PARTICIPANTS,
-    model::{Conversation, Id, Kind, Page, PageLimit, Participant, Summary},
-};
+use crate::model::{Conversation, Id, Kind, Page, PageLimit, Participant, Summary};
 
 pub fn insert(connection: &Connection, id: &Id, kind: Kind, participants: &[Id]) -> Result<()> {
     connection
@@ -59,6 +56,7 @@ pub fn list(
     user: &Id,
     before: Option<&Id>,
     limit: PageLimit,
+    shown: usize,
 ) -> Result<Option<Page<Summary>>> {
     let mine =
         "FROM participants p JOIN conversations c ON c.id = p.conversation WHERE p.user = :user";
@@ -89,7 +87,7 @@ pub fn list(
         }
         let id: Id = row.get(0)?;
         let kind = Kind::from_is_open(row.get(1)?);
-        let shown = if kind.is_open() { LISTED_PARTICIPANTS } else { usize::MAX };
+        let shown = if kind.is_open() { shown } else { usize::MAX };
         entries.push(Summary {
             kind,
             participants: participants(connection, &id, shown)?,

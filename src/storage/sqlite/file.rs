@@ -2,7 +2,8 @@
 
 use std::{
     fmt,
-    fs::File as Handle,
+    fs::{File as Handle, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -93,7 +94,9 @@ impl File {
             counts.messages >= least.messages && counts.receipts >= least.receipts,
             "the copy has less than the file: {counts} instead of {least}"
         );
-        Handle::open(&copy)?.sync_all()?;
+        let handle = Handle::open(&copy)?;
+        handle.set_permissions(Permissions::from_mode(0o600))?;
+        handle.sync_all()?;
         // The link fails if another process has taken the name meanwhile.
         std::fs::hard_link(&copy, to)?;
         Handle::open(directory)?.sync_all()?;

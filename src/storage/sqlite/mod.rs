@@ -13,8 +13,9 @@ pub mod users;
 mod values;
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::ErrorKind,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -182,9 +183,23 @@ pub fn apply(transaction: &Transaction, write: &Write) -> Result<()> {
     }
 }
 
+/// Options for a new file that only its owner may read: it holds private messages. SQLite gives its
+/// log the mode of the file.
+pub fn private_options() -> OpenOptions {
+    let mut options = File::options();
+    options.mode(0o600);
+    options
+}
+
+/// A path that SQLite takes for nothing but a path: `file:` at its beginning would make it a URI.
+fn literal(path: &Path) -> PathBuf {
+    if path.is_absolute() { path.into() } else { Path::new(".").join(path) }
+}
+
 /// Locks the file for this process: two servers on one file would not see each other's users.
 fn lock(path: &Path) -> Result<File> {
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    let mut options = private_options();
+    let opened = options.read(true).write(true).create(true).truncate(false).open(literal(path));
     let file = opened.map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             anyhow!("not writable: {error}")
@@ -202,7 +217,7 @@ fn open_writer(path: &Path, schema: &Schema) -> Result<Connection> {
     // The check cannot write: a refused file must be left exactly as it was.
     schema.check(&open_reader(path)?)?;
     let mut connection = Connection::open_with_flags(
-        path,
+        literal(path),
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     ensure!(!connection.is_readonly("main")?, "not writable");
@@ -217,7 +232,7 @@ fn open_writer(path: &Path, schema: &Schema) -> Result<Connection> {
 
 fn open_reader(path: &Path) -> Result<Connection> {
     let connection = Connection::open_with_flags(
-        path,
+        literal(path),
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
     connection.busy_timeout(BUSY_TIMEOUT)?;

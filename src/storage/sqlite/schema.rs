@@ -102,7 +102,7 @@ const QUEUE: &str = "
 /// An older queue named messages by their ids; the queue holds complete writes now.
 const QUEUE_OF_WRITES: &str = "
     DELETE FROM pending WHERE change ->> '$.Send' IS NOT NULL AND NOT EXISTS (
-        SELECT 1 FROM messages m WHERE lower(hex(m.id)) = change ->> '$.Send.message'
+        SELECT 1 FROM messages m WHERE m.id = unhex(change ->> '$.Send.message')
             AND m.conversation = change ->> '$.Send.conversation');
     UPDATE pending SET change = CASE
         WHEN change ->> '$.Begin' IS NOT NULL THEN json_object('conversation', json_object(
@@ -124,12 +124,12 @@ const QUEUE_OF_WRITES: &str = "
                 'type', 'text',
                 'readBy', json_array(),
                 'clientMessageId', m.client_message_id)))
-            FROM messages m WHERE lower(hex(m.id)) = change ->> '$.Send.message'
+            FROM messages m WHERE m.id = unhex(change ->> '$.Send.message')
                 AND m.conversation = change ->> '$.Send.conversation')
         WHEN change ->> '$.Read' IS NOT NULL THEN json_object('receipts', json_object(
             'conversation', change ->> '$.Read.conversation',
             'reader', change ->> '$.Read.reader',
-            'messages', json(coalesce(change -> '$.Read.messages', '[]')),
+            'messages', json(coalesce(nullif(change -> '$.Read.messages', 'null'), '[]')),
             'isAll', json(iif(change ->> '$.Read.messages' IS NULL, 'true', 'false')),
             'at', strftime('%Y-%m-%dT%H:%M:%fZ', (change ->> '$.Read.at') / 1000.0, 'unixepoch')))
         ELSE change
@@ -222,6 +222,7 @@ fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Write;
 
     const VERSIONS: &[Migration] = &[
         Migration { files: Files::All, sql: "CREATE TABLE notes (text TEXT) STRICT;" },
@@ -257,6 +258,55 @@ mod tests {
         let error = schema(VERSIONS).migrate(&mut connection).unwrap_err();
         assert_eq!(error.to_string(), "migrate the schema from version 2 to 3");
         assert_eq!(pragma::<usize>(&connection, "user_version").unwrap(), 2);
+    }
+
+    #[test]
+    fn changes_that_an_earlier_version_queued_are_writes() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for (version, step) in OUTBOX.steps().take(2).enumerate() {
+            connection.execute_batch(step).unwrap();
+            connection.pragma_update(None, "user_version", version + 1).unwrap();
+        }
+        connection
+            .execute_batch(
+                r#"INSERT INTO conversations VALUES ('c1', 0, NULL);
+                INSERT INTO messages VALUES ('c1', x'65f0aaaaaaaaaaaaaaaaaaaa', 'alice', 'Alice', NULL,
+                    'Say "hi"', 1762857000120, 'k1');
+                INSERT INTO pending (change) VALUES
+                    ('{"Begin":{"conversation":"c1","is_open":false,"participants":["alice","bob"]}}'),
+                    ('{"Begin":{"conversation":"lobby","is_open":true,"participants":["alice"]}}'),
+                    ('{"Join":{"conversation":"lobby","users":["bob"]}}'),
+                    ('{"Send":{"conversation":"c1","message":"65f0aaaaaaaaaaaaaaaaaaaa"}}'),
+                    ('{"Send":{"conversation":"c1","message":"65f0bbbbbbbbbbbbbbbbbbbb"}}'),
+                    ('{"Read":{"conversation":"c1","reader":"bob","messages":["65f0aaaaaaaaaaaaaaaaaaaa"],"at":1762857000500}}'),
+                    ('{"Read":{"conversation":"c1","reader":"bob","messages":null,"at":1762857000501}}');"#,
+            )
+            .unwrap();
+        OUTBOX.migrate(&mut connection).unwrap();
+
+        let mut queued = connection.prepare("SELECT change FROM pending ORDER BY number").unwrap();
+        let writes: Vec<String> = queued
+            .query_map([], |row| row.get::<_, String>(0))
+            .unwrap()
+            .map(|change| {
+                let change = change.unwrap();
+                let write: Write = serde_json::from_str(&change)
+                    .unwrap_or_else(|error| panic!("{error}: {change}"));
+                serde_json::to_string(&write).unwrap()
+            })
+            .collect();
+        // A message that is gone is nothing to write.
+        assert_eq!(
+            writes,
+            [
+                r#"{"conversation":{"id":"c1","kind":"direct","participants":["alice","bob"]}}"#,
+                r#"{"conversation":{"id":"lobby","kind":"open","participants":["alice"]}}"#,
+                r#"{"participants":{"conversation":"lobby","users":["bob"]}}"#,
+                r#"{"message":{"message":{"id":"65f0aaaaaaaaaaaaaaaaaaaa","conversationId":"c1","content":"Say \"hi\"","senderId":"alice","senderName":"Alice","senderAvatar":null,"timestamp":"2025-11-11T10:30:00.120Z","type":"text","readBy":[],"clientMessageId":"k1"}}}"#,
+                r#"{"receipts":{"conversation":"c1","reader":"bob","messages":["65f0aaaaaaaaaaaaaaaaaaaa"],"isAll":false,"at":"2025-11-11T10:30:00.500Z"}}"#,
+                r#"{"receipts":{"conversation":"c1","reader":"bob","messages":[],"isAll":true,"at":"2025-11-11T10:30:00.501Z"}}"#,
+            ]
+        );
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! packet waits until the step before is over, that is, until no packet has arrived for a quiet
 //! time. Otherwise the file could not assign answers to steps. The server's packets pass at once.
 
-mod link;
 mod proxy;
 mod recording;
+mod relay;
 mod text;
 mod websocket;
 

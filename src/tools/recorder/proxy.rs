@@ -22,8 +22,8 @@ use tokio_tungstenite::{
 use url::Url;
 
 use super::{
-    link::{Poll, Relay, parameter},
     recording::Recording,
+    relay::{Poll, Relay, parameter},
     websocket::join,
 };
 use crate::tools::client::packet::engine;
@@ -50,7 +50,7 @@ pub fn router(url: Url, recording: Arc<Recording>) -> Result<Router> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .context("prepare an HTTP client")?;
-    let proxy = Proxy { url, http, recording, links: Arc::default() };
+    let proxy = Proxy { url, http, recording, relays: Arc::default() };
     Ok(Router::new().fallback(pass_on).with_state(proxy))
 }
 
@@ -60,7 +60,7 @@ struct Proxy {
     http: reqwest::Client,
     recording: Arc<Recording>,
     /// The Engine.IO sessions that began by polling.
-    links: Arc<Mutex<HashMap<String, Arc<Relay>>>>,
+    relays: Arc<Mutex<HashMap<String, Arc<Relay>>>>,
 }
 
 async fn pass_on(State(proxy): State<Proxy>, request: Request) -> Response {
@@ -81,37 +81,37 @@ impl Proxy {
         if !is_recorded(&parts) {
             return self.request(&parts, body).await.map(|(response, _)| response);
         }
-        let Some(link) = self.link(&parts) else {
+        let Some(relay) = self.relay(&parts) else {
             let (response, body) = self.request(&parts, body).await?;
             self.opened(&parts, &String::from_utf8_lossy(&body));
             return Ok(response);
         };
-        link.requested();
+        relay.requested();
         if parts.method == "POST" {
-            return self.post(&parts, &body, &link).await;
+            return self.post(&parts, &body, &relay).await;
         }
-        let poll = Poll::new(&link);
+        let poll = Poll::new(&relay);
         let (response, body) = self.request(&parts, body).await?;
         poll.answered();
         let text = String::from_utf8_lossy(&body);
         for packet in text.split(engine::SEPARATOR) {
-            link.server_sent(packet);
+            relay.server_sent(packet);
         }
         if response.status() != StatusCode::OK || text.ends_with(engine::CLOSE) {
-            link.server_ends();
+            relay.server_ends();
         }
         Ok(response)
     }
 
     /// Passes on the packets of a client's post, one at a time, each when it is its turn.
-    async fn post(&self, parts: &Parts, body: &[u8], link: &Arc<Relay>) -> Result<Response> {
+    async fn post(&self, parts: &Parts, body: &[u8], relay: &Arc<Relay>) -> Result<Response> {
         let text = std::str::from_utf8(body).context("the request is no text")?;
         let mut last = None;
         for packet in text.split(engine::SEPARATOR) {
             if packet == engine::CLOSE {
-                link.client_ends().await;
+                relay.client_ends().await;
             }
-            link.client_sends(packet).await;
+            relay.client_sends(packet).await;
             let (response, _) = self.request(parts, packet.to_owned().into()).await?;
             let is_taken = response.status().is_success();
             last = Some(response);
@@ -162,14 +162,14 @@ impl Proxy {
             if let Ok(upgraded) = upgrade.await {
                 let client =
                     WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None);
-                let (link, is_session) = match proxy.link(&parts) {
-                    Some(link) => (Some(link), false),
+                let (relay, is_session) = match proxy.relay(&parts) {
+                    Some(relay) => (Some(relay), false),
                     None if is_recorded(&parts) => {
                         (Some(Relay::new(&proxy.recording, &parts)), true)
                     }
                     None => (None, true),
                 };
-                join(client.await, server, link, is_session).await;
+                join(client.await, server, relay, is_session).await;
             }
         });
         let response = Response::builder()
@@ -190,17 +190,17 @@ impl Proxy {
         let packet = body.split(engine::SEPARATOR).next().unwrap_or_default();
         let open = packet.strip_prefix(engine::OPEN).map(serde_json::from_str);
         if let Some(Ok(Open { sid })) = open {
-            self.links().insert(sid, Relay::new(&self.recording, parts));
+            self.relays().insert(sid, Relay::new(&self.recording, parts));
         }
     }
 
     /// The polling session that a request belongs to.
-    fn link(&self, parts: &Parts) -> Option<Arc<Relay>> {
-        self.links().get(&parameter(parts, "sid")?).cloned()
+    fn relay(&self, parts: &Parts) -> Option<Arc<Relay>> {
+        self.relays().get(&parameter(parts, "sid")?).cloned()
     }
 
-    fn links(&self) -> MutexGuard<'_, HashMap<String, Arc<Relay>>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    fn relays(&self) -> MutexGuard<'_, HashMap<String, Arc<Relay>>> {
+        self.relays.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn target(&self, parts: &Parts) -> Result<Url> {

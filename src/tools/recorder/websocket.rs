@@ -13,7 +13,7 @@ use futures_util::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::link::Relay;
+use super::relay::Relay;
 use crate::tools::client::packet::engine;
 
 /// Passes frames on in both directions, until one side ends. Nothing is recorded without a relay.
@@ -24,7 +24,7 @@ pub(super) async fn join<C: Frames, S: Frames>(
     relay: Option<Arc<Relay>>,
     is_session: bool,
 ) {
-    let recorded = Recorded { relay, is_session: AtomicBool::new(is_session) };
+    let recorded = Tap { relay, is_session: AtomicBool::new(is_session) };
     let (mut to_client, from_client) = client.split();
     let (mut to_server, from_server) = server.split();
     let out = recorded.pass_to_server(from_client, &mut to_server);
@@ -40,12 +40,12 @@ pub(super) async fn join<C: Frames, S: Frames>(
 }
 
 /// The session that is recorded, if any is.
-struct Recorded {
+struct Tap {
     relay: Option<Arc<Relay>>,
     is_session: AtomicBool,
 }
 
-impl Recorded {
+impl Tap {
     /// The relay, once the WebSocket is its session.
     fn session(&self) -> Option<&Arc<Relay>> {
         self.relay.as_ref().filter(|_| self.is_session.load(Ordering::Relaxed))

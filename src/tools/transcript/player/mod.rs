@@ -4,7 +4,6 @@
 //! says, the player asks it: the answer to an event that changes nothing comes after everything
 //! else, so the player never waits for the clock. On any other server, a step is over when nothing
 //! has arrived for a quiet time.
-//! for a quiet time.
 
 mod settling;
 
@@ -31,9 +30,9 @@ use settling::{Settling, record_one};
 
 /// Plays `script` against `server`.
 ///
-/// There is no server. Problems between the server and the clients are no error, but stand in the
-/// transcript.
-/// the transcript.
+/// # Errors
+/// The server cannot be started or reached. Problems between the server and the clients are no
+/// error, but stand in the transcript.
 pub async fn play(script: Script, server: &Stage) -> Result<Transcript> {
     let running = Running::start(&server.target, script.settings()).await?;
     let end = match (server.settle, &running) {
