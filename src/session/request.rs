@@ -1,6 +1,6 @@
 //! An event on its way through the server, and the answer to its socket.
 
-use std::{sync::Arc, time::Instant};
+use std::{ops::Deref, sync::Arc, time::Instant};
 
 use serde_json::value::RawValue;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -63,11 +63,14 @@ impl Request {
 
     /// Acknowledges the event, after all that it has sent to its socket.
     pub fn acknowledge(self, answer: &RawValue) {
-        self.acknowledge_with(|| answer.to_owned());
+        self.acknowledge_with(|| answer);
     }
 
     /// Acknowledges the event. The answer is encoded only if the event has a callback.
-    pub fn acknowledge_with(self, answer: impl FnOnce() -> Box<RawValue>) {
+    pub fn acknowledge_with<A>(self, answer: impl FnOnce() -> A)
+    where
+        A: Deref<Target = RawValue>,
+    {
         if let Some(id) = self.ack {
             self.session.outlet.ack(id, &answer());
         }

@@ -32,40 +32,32 @@ fn used(source: &str) -> Vec<String> {
     let mut used = Vec::new();
     for (start, marker) in code.match_indices("crate::") {
         let rest = &code[start + marker.len()..];
-        match rest.strip_prefix('{') {
-            // The first word of each part of the braces.
-            Some(parts) => {
-                let mut depth = 0;
-                let mut word = String::new();
-                let mut is_first = true;
-                for c in parts.chars() {
-                    match c {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => break,
-                        '}' => depth -= 1,
-                        ',' if depth == 0 => is_first = true,
-                        c if depth == 0 && is_first && (c.is_alphanumeric() || c == '_') => {
-                            word.push(c);
-                        }
-                        _ if !word.is_empty() => {
-                            used.push(std::mem::take(&mut word));
-                            is_first = false;
-                        }
-                        _ => {}
-                    }
-                    if c == ',' && !word.is_empty() {
-                        used.push(std::mem::take(&mut word));
-                    }
-                }
-                used.extend(Some(word).filter(|word| !word.is_empty()));
-            }
-            None => {
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-                used.push(rest[..end.unwrap_or(rest.len())].to_owned());
-            }
-        }
+        let (paths, listed) = match rest.strip_prefix('{') {
+            Some(list) => (outermost(list), usize::MAX),
+            None => (rest.to_owned(), 1),
+        };
+        used.extend(paths.split(',').take(listed).filter_map(|path| {
+            let path = path.trim_start();
+            let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
+            Some(path[..end.unwrap_or(path.len())].to_owned()).filter(|room| !room.is_empty())
+        }));
     }
     used
+}
+
+/// The part of a list in braces that stands in no inner braces.
+fn outermost(list: &str) -> String {
+    let mut depth = 1;
+    list.chars()
+        .filter(|c| {
+            match c {
+                '{' if depth > 0 => depth += 1,
+                '}' if depth > 0 => depth -= 1,
+                _ => {}
+            }
+            depth == 1 && *c != '}'
+        })
+        .collect()
 }
 
 /// The uses in the wrong order, as `file: room`.
